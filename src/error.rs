@@ -109,3 +109,203 @@ pub enum InputError {
         name: &'static str,
     },
 }
+
+/// A kernel or a plan that cannot be made for this device.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The shape.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// The spec.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// A strategy that cannot serve the layout, or the like.
+    #[error("{option} is {got}; {expected}")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        got: String,
+        /// What would do.
+        expected: String,
+    },
+    /// A limit of the device.
+    #[error("{what} is {got}; the device allows {limit}")]
+    Limit {
+        /// What is too large.
+        what: &'static str,
+        /// How large.
+        got: u64,
+        /// The device's limit.
+        limit: u64,
+    },
+    /// A shader or pipeline that the driver refused.
+    #[error("{kernel} did not compile: {message}")]
+    Compile {
+        /// The shader file.
+        kernel: &'static str,
+        /// What the driver or wgpu said.
+        message: String,
+    },
+    /// A buffer that the device could not make.
+    #[error("{name} of {size} bytes could not be allocated: {message}")]
+    Allocate {
+        /// The buffer.
+        name: &'static str,
+        /// Its size in bytes.
+        size: u64,
+        /// What wgpu said.
+        message: String,
+    },
+}
+
+/// Buffers that do not fit a kernel or a plan.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// Too few bytes.
+    #[error("{name} holds {got} bytes; {what} need {need}")]
+    TooSmall {
+        /// The buffer.
+        name: &'static str,
+        /// Bytes from the offset on.
+        got: u64,
+        /// Bytes needed.
+        need: u64,
+        /// For how many of what.
+        what: String,
+    },
+    /// A range that passes the buffer's end.
+    #[error("{name} ends at byte {end}; its buffer has {size}")]
+    BeyondBuffer {
+        /// The buffer.
+        name: &'static str,
+        /// Where the range ends.
+        end: u64,
+        /// Size of the buffer.
+        size: u64,
+    },
+    /// An offset that is no whole number of elements.
+    #[error("{name} starts at byte {offset}; the offset must be a multiple of {align}")]
+    Offset {
+        /// The buffer.
+        name: &'static str,
+        /// What came.
+        offset: u64,
+        /// What it must be a multiple of.
+        align: u64,
+    },
+    /// A usage flag that the buffer lacks.
+    #[error("{name} lacks usage {missing}; it has {got}")]
+    Usage {
+        /// The buffer.
+        name: &'static str,
+        /// The flag.
+        missing: &'static str,
+        /// The flags it has.
+        got: String,
+    },
+    /// A buffer that is needed and absent.
+    #[error("{name} is missing; {why}")]
+    Missing {
+        /// The buffer.
+        name: &'static str,
+        /// What asks for it.
+        why: &'static str,
+    },
+    /// A buffer that is given and would not be used.
+    #[error("{name} is given; {why}")]
+    Unexpected {
+        /// The buffer.
+        name: &'static str,
+        /// Why it is not used.
+        why: &'static str,
+    },
+    /// Two bindings on one buffer, of which one is written: a dispatch may not have both.
+    #[error("{first} and {second} are in one buffer; where one of them is written they need a buffer each")]
+    SameBuffer {
+        /// One binding.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
+    /// One piece of data that fits no binding of the device.
+    #[error("{name} needs a binding of {need} bytes; the device allows {limit}")]
+    BindingSize {
+        /// The buffer.
+        name: &'static str,
+        /// Bytes needed.
+        need: u64,
+        /// The device's limit.
+        limit: u64,
+    },
+    /// A buffer or bind group that the device could not make.
+    #[error("the device refused a buffer or bind group: {message}")]
+    Device {
+        /// What wgpu said.
+        message: String,
+    },
+}
+
+/// No device to be had.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// No adapter at all.
+    #[error(
+        "no GPU adapter was found; on Debian and Ubuntu the package mesa-vulkan-drivers brings a software one"
+    )]
+    NoAdapter,
+    /// Not the one that was asked for.
+    #[error("no adapter is named like {wanted:?}; there is {}", found.join("; "))]
+    NotFound {
+        /// The name asked for.
+        wanted: String,
+        /// The adapters there are.
+        found: Vec<String>,
+    },
+    /// An adapter that only draws.
+    #[error("{adapter} has no compute shaders")]
+    NoCompute {
+        /// The adapter.
+        adapter: String,
+    },
+    /// An adapter that gave no device.
+    #[error("{adapter} gave no device: {message}")]
+    Refused {
+        /// The adapter.
+        adapter: String,
+        /// What it said.
+        message: String,
+    },
+}
+
+/// A call with host slices that failed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// The slices.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The buffers.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The device did not answer in time.
+    #[error("the device did not finish within {seconds} s")]
+    Timeout {
+        /// How long it was given.
+        seconds: u64,
+    },
+    /// The results could not be read.
+    #[error("reading {name} failed: {message}")]
+    Read {
+        /// The buffer.
+        name: &'static str,
+        /// What wgpu said.
+        message: String,
+    },
+}

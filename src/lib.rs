@@ -1,10 +1,24 @@
 //! stub
+mod config;
 pub mod cpu;
+mod device;
 pub mod error;
+mod host;
 mod inputs;
+pub mod kernels;
+mod pipeline;
+mod plan;
 mod shape;
 mod spec;
+pub mod wgsl;
+pub use config::{Config, Options, RULES, Rule};
+pub use device::{DeviceOptions, Gpu};
+#[cfg(not(target_family = "wasm"))]
+pub use host::compute_blocking;
+pub use host::{READ_TIMEOUT, compute, read};
 pub use inputs::{Inputs, Output, Totals, sample_weights_len};
+pub use pipeline::{Bound, Capabilities, Params, Tile, tiles_of_logits, tiles_of_rows};
+pub use plan::{Batch, BoundStep, CrossEntropy};
 pub use shape::{MAX_CLASSES, Shape};
 pub use spec::{
     ClassWeights, CostMatrix, Denominator, LOGIT_LIMIT, LiveWeights, Reduction, SampleWeights, Spec,

@@ -19,7 +19,7 @@ pub fn cross_entropy_backward(
     for row in 0..shape.rows {
         let i = row as usize;
         let Label::Class(y) = Label::read(spec, shape, inputs.labels[i]) else { continue };
-        let RowStats { lse, rest, factor } = stats[i];
+        let RowStats { reference, sum, rest, factor, .. } = stats[i];
         let grad_out = inputs.grad_out.map_or(1.0, |grad_out| f64::from(grad_out[i]));
         let scale = match denominator {
             _ if factor.is_nan() => f64::NAN,
@@ -27,7 +27,7 @@ pub fn cross_entropy_backward(
             denominator => grad_out * factor / denominator,
         };
         for class in 0..shape.classes {
-            let p = (logit(shape, inputs.logits, row, class) - lse).exp();
+            let p = (logit(shape, inputs.logits, row, class) - reference).exp() / sum;
             let slope = if class == y { -rest } else { p };
             grads[shape.index(row, class) as usize] = scale * slope;
         }

@@ -8,6 +8,11 @@ use crate::spec::Spec;
 /// What the backward pass needs of one row.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RowStats {
+    /// The largest logit.
+    pub reference: f64,
+    /// `sum_j exp(z_j - reference)`, from 1 to the number of classes. Probabilities come from these two: `lse`
+    /// cannot hold both where logits are huge.
+    pub sum: f64,
     /// `log sum_j exp(z_j)`.
     pub lse: f64,
     /// `sum of p_j over j != label`: 1 minus the probability of the label, without the cancellation.
@@ -36,27 +41,28 @@ pub fn cross_entropy_forward(
             totals.nonfinite_rows += 1;
             totals.first_bad_row = Some(totals.first_bad_row.map_or(row, |first| first.min(row)));
             losses[i] = f64::NAN;
-            stats[i] = RowStats { lse: f64::NAN, rest: f64::NAN, factor: f64::NAN };
+            let nan = f64::NAN;
+            stats[i] = RowStats { reference: nan, sum: nan, lse: nan, rest: nan, factor: nan };
             continue;
         }
         totals.correct_rows += u32::from(argmax(shape, inputs.logits, row) == y);
-        let (lse, rest) = lse_and_rest(&z, y as usize);
+        let (reference, sum, rest) = sums(&z, y as usize);
         let s = sample_weight(spec, shape, inputs, row);
         let w = class_weights.map_or(1.0, |weights| weights[y as usize]);
         let factor = s * w * costs[i].cost;
         // A row that weighs nothing costs nothing, even where its label was masked with -inf.
         losses[i] = if factor == 0.0 { 0.0 } else { factor * cross_entropy_of(&z, y as usize) };
-        stats[i] = RowStats { lse, rest, factor };
+        stats[i] = RowStats { reference, sum, lse: reference + sum.ln(), rest, factor };
     }
     (losses, stats)
 }
 
-/// `lse` and `sum_{j != y} p_j`.
-fn lse_and_rest(z: &[f64], y: usize) -> (f64, f64) {
+/// `reference`, `sum` and `rest` of [`RowStats`].
+fn sums(z: &[f64], y: usize) -> (f64, f64, f64) {
     let max = z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = z.iter().map(|x| (x - max).exp()).sum();
     let rest: f64 = others(z, y).map(|x| (x - max).exp()).sum();
-    (max + sum.ln(), rest / sum)
+    (max, sum, rest / sum)
 }
 
 /// `-log p_y = log(1 + sum_{j != y} exp(z_j - z_y))`, exact to `f64` for confident rows as well.

@@ -90,9 +90,9 @@ fn is_finite_row(z: &[f64]) -> bool {
     z.iter().all(|&x| !x.is_nan() && x != f64::INFINITY) && z.iter().any(|&x| x > f64::NEG_INFINITY)
 }
 
-/// The lowest index of the largest value, by the order of the stored logits. Class 0 where all are -inf or NaN.
+/// The lowest index of the largest logit, as [`logit`] takes them. Class 0 where all are -inf or NaN.
 fn argmax(shape: &Shape, logits: &[f32], row: u32) -> u32 {
-    let at = |class| logits[shape.index(row, class) as usize];
+    let at = |class| logit(shape, logits, row, class);
     (0..shape.classes).fold(0, |best, class| if at(class) > at(best) { class } else { best })
 }
 

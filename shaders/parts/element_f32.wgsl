@@ -1,0 +1,37 @@
+// f32 logits, any stride, class-last or class-first. Four loads in flight: a lane takes the classes `first`,
+// `first + LANES`, `first + 2 LANES`, `first + 3 LANES`, so that neighbouring lanes read neighbouring words.
+//
+// Words travel as u32: the tests for NaN and infinity are tests of bits, and a NaN that is written as bits
+// survives compilers that assume there is none.
+
+alias LogitWord = u32;
+
+// Whether classes lie `inner` apart (class-first).
+override CLASS_FIRST: bool = false;
+
+fn class_stride() -> u32 {
+    return select(1u, params.inner, CLASS_FIRST);
+}
+
+// The element of a row's class 0, relative to the base.
+fn row_offset(row: u32) -> u32 {
+    if (CLASS_FIRST) {
+        return row / params.inner * params.row_stride + row % params.inner;
+    }
+    return row * params.row_stride;
+}
+
+fn first_class(lane: u32) -> u32 {
+    return lane;
+}
+
+fn four_classes(first: u32) -> vec4<u32> {
+    return first + vec4<u32>(0u, 1u, 2u, 3u) * LANES;
+}
+
+fn load_four(row_at: u32, classes: vec4<u32>) -> vec4<u32> {
+    // Lanes past the last class read the last class, then drop it: no branch between the four loads.
+    let at = params.logits_base + row_at + min(classes, vec4<u32>(params.classes - 1u)) * class_stride();
+    let words = vec4<u32>(logits[at.x], logits[at.y], logits[at.z], logits[at.w]);
+    return select(vec4<u32>(NEGATIVE_INFINITY_BITS), words, classes < vec4<u32>(params.classes));
+}

@@ -1,0 +1,19 @@
+// f32 logits, class-last, with classes, stride and base all multiples of four: one 16-byte load for four classes.
+
+alias LogitWord = vec4<u32>;
+
+fn row_offset(row: u32) -> u32 {
+    return row * params.row_stride;
+}
+
+fn first_class(lane: u32) -> u32 {
+    return lane * 4u;
+}
+
+fn four_classes(first: u32) -> vec4<u32> {
+    return first + vec4<u32>(0u, 1u, 2u, 3u);
+}
+
+fn load_four(row_at: u32, classes: vec4<u32>) -> vec4<u32> {
+    return logits[(params.logits_base + row_at + classes.x) / 4u];
+}

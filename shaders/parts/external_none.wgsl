@@ -1,0 +1,5 @@
+// No denominator of the caller's.
+
+fn external_denominator() -> f32 {
+    return 1.0;
+}

@@ -1,0 +1,12 @@
+// Gradients over the logits. Each invocation writes only the elements it reads itself, after reading them, and
+// no other invocation's logit is needed once the row is reduced: so there is no race and no second buffer.
+
+@group(0) @binding(LOGITS) var<storage, read_write> logits: array<LogitWord>;
+
+fn write_grad(index: u32, word: LogitWord) {
+    logits[index] = word;
+}
+
+fn grads_base() -> u32 {
+    return params.logits_base;
+}

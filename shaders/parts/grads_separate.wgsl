@@ -1,0 +1,12 @@
+// Gradients in a buffer of their own, beside the logits.
+
+@group(0) @binding(LOGITS) var<storage, read> logits: array<LogitWord>;
+@group(0) @binding(LOGIT_GRADS) var<storage, read_write> logit_grads: array<LogitWord>;
+
+fn write_grad(index: u32, word: LogitWord) {
+    logit_grads[index] = word;
+}
+
+fn grads_base() -> u32 {
+    return params.logit_grads_base;
+}

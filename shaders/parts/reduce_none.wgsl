@@ -1,0 +1,19 @@
+// An invocation a row: its share is the row.
+
+const LANES: u32 = 1u;
+
+struct Lane {
+    @builtin(local_invocation_index) index: u32,
+}
+
+fn row_of(group: vec3<u32>, lane: Lane) -> u32 {
+    return group_number(group) * WORKGROUP_SIZE + lane.index;
+}
+
+fn lane_of(lane: Lane) -> u32 {
+    return 0u;
+}
+
+fn reduce(part: Part, lane: Lane) -> Part {
+    return part;
+}

@@ -1,0 +1,275 @@
+//! From spec, shape and device to the variant of each kernel: one table decides.
+
+use crate::error::PlanError;
+use crate::pipeline::{Capabilities, Params, Tile};
+use crate::shape::Shape;
+use crate::spec::{ClassWeights, Denominator, Reduction, SampleWeights, Spec, WeightScheme};
+use crate::wgsl::{Element, Stage, Strategy, Variant};
+
+/// What a caller may choose beside the spec. All kernels of one plan share it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Options {
+    /// Gradients over the logits, which are lost. Saves a buffer of their size.
+    pub in_place: bool,
+    /// An upstream gradient comes with the batch, one a row.
+    pub grad_out: bool,
+    /// A row strategy other than the table's.
+    pub strategy: Option<Strategy>,
+    /// A workgroup size other than the table's.
+    pub workgroup_size: Option<u32>,
+    /// `Some(false)` keeps subgroup operations out.
+    pub subgroups: Option<bool>,
+    /// `Some(false)` keeps 16-byte loads out.
+    pub vectorize: Option<bool>,
+    /// Bindings no larger than this, to cut a batch into smaller tiles than the device asks for.
+    pub max_binding_size: Option<u64>,
+}
+
+/// The most classes that one invocation walks over. llvmpipe (Mesa 22.3.6) leaves every loop silently after 65,535
+/// turns an invocation, and a row takes classes / 4 turns twice.
+pub const MAX_THREAD_CLASSES: u32 = 65_536;
+
+/// One line of the table of strategies. The first line that fits is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// For CPU devices, or for the others.
+    pub cpu: bool,
+    /// Whether it needs subgroups.
+    pub subgroups: bool,
+    /// The most classes it is meant for.
+    pub max_classes: u32,
+    /// The strategy.
+    pub strategy: Strategy,
+    /// Invocations in a workgroup; 0: the device's largest subgroup.
+    pub workgroup_size: u32,
+}
+
+/// The table. On CPUs a workgroup is as wide as a subgroup, so that no barrier is needed; where there are no
+/// subgroups an invocation a row needs none either, up to where one driver stops looping (65,535 turns).
+pub const RULES: &[Rule] = &[
+    rule(true, true, 64, Strategy::Thread, 0),
+    rule(true, true, u32::MAX, Strategy::Workgroup, 0),
+    rule(true, false, 32_768, Strategy::Thread, 16),
+    rule(true, false, u32::MAX, Strategy::Workgroup, 64),
+    rule(false, false, 32, Strategy::Thread, 64),
+    rule(false, false, 512, Strategy::Workgroup, 64),
+    rule(false, false, 2048, Strategy::Workgroup, 128),
+    rule(false, false, u32::MAX, Strategy::Workgroup, 256),
+];
+
+const fn rule(cpu: bool, subgroups: bool, max_classes: u32, strategy: Strategy, workgroup_size: u32) -> Rule {
+    Rule { cpu, subgroups, max_classes, strategy, workgroup_size }
+}
+
+/// A checked spec and shape, and the variant that the kernels are compiled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    spec: Spec,
+    shape: Shape,
+    options: Options,
+    caps: Capabilities,
+    variant: Variant,
+    why: String,
+}
+
+impl Config {
+    /// Checks spec and shape and chooses the variant for a device.
+    ///
+    /// # Errors
+    /// [`PlanError`] where spec, shape and options do not go together or pass a limit of the device.
+    pub fn new(
+        device: &wgpu::Device,
+        spec: &Spec,
+        shape: Shape,
+        options: &Options,
+    ) -> Result<Self, PlanError> {
+        Self::with_capabilities(Capabilities::of(device), spec, shape, options)
+    }
+
+    /// The same for made-up capabilities: what would be chosen on such a device.
+    ///
+    /// # Errors
+    /// As [`Config::new`].
+    pub fn with_capabilities(
+        mut caps: Capabilities,
+        spec: &Spec,
+        shape: Shape,
+        options: &Options,
+    ) -> Result<Self, PlanError> {
+        shape.check()?;
+        spec.check(shape.classes)?;
+        if let Some(limit) = options.max_binding_size {
+            caps.max_binding_size = caps.max_binding_size.min(limit);
+        }
+        let class_first = shape.inner > 1;
+        let subgroups = caps.subgroups && options.subgroups != Some(false);
+        let fits = |rule: &&Rule| {
+            rule.cpu == caps.cpu && (!rule.subgroups || subgroups) && shape.classes <= rule.max_classes
+        };
+        // The last line for each kind of device has no condition.
+        let rule = RULES.iter().find(fits).copied().unwrap_or(RULES[RULES.len() - 1]);
+        let strategy = match options.strategy {
+            Some(Strategy::Workgroup) if class_first => {
+                return Err(PlanError::Option {
+                    option: "strategy",
+                    got: format!("{:?}", Strategy::Workgroup),
+                    expected: "class-first layouts take Thread".into(),
+                });
+            }
+            Some(strategy) => strategy,
+            None if class_first => Strategy::Thread,
+            None => rule.strategy,
+        };
+        if strategy == Strategy::Thread && shape.classes > MAX_THREAD_CLASSES {
+            return Err(PlanError::Limit {
+                what: "number of classes with an invocation a row",
+                got: shape.classes.into(),
+                limit: MAX_THREAD_CLASSES.into(),
+            });
+        }
+        let workgroup_size = match options.workgroup_size {
+            Some(size) if size == 0 || !size.is_power_of_two() || size > 256 => {
+                return Err(PlanError::Option {
+                    option: "workgroup_size",
+                    got: size.to_string(),
+                    expected: "a power of two up to 256 is expected".into(),
+                });
+            }
+            Some(size) => size,
+            None if rule.workgroup_size == 0 => caps.subgroup_max_size.next_power_of_two().clamp(4, 64),
+            None => rule.workgroup_size.min(caps.max_workgroup_size),
+        };
+        let vectorize = options.vectorize != Some(false)
+            && !class_first
+            && shape.classes.is_multiple_of(4)
+            && shape.row_stride.is_multiple_of(4);
+        let variant = Variant {
+            strategy,
+            workgroup_size,
+            subgroups: subgroups && strategy == Strategy::Workgroup,
+            element: if vectorize { Element::F32x4 } else { Element::F32 },
+            class_first,
+            in_place: options.in_place,
+            class_weights: spec.class_weights != ClassWeights::None,
+            sample_weights: spec.sample_weights != SampleWeights::None,
+            cost_matrix: spec.cost_matrix.is_some(),
+            grad_out: options.grad_out,
+            count_in_workgroup: !caps.cpu,
+            external: spec.reduction == Reduction::Mean(Denominator::External),
+            ignore_index: spec.ignore_index.is_some(),
+            denominator: denominator_number(spec.reduction),
+            scheme: match &spec.class_weights {
+                ClassWeights::Live(live) => scheme_number(live.scheme),
+                _ => 0,
+            },
+            absent_weight: match &spec.class_weights {
+                ClassWeights::Live(live) => live.absent_weight,
+                _ => 0.0,
+            },
+        };
+        let why = match (options.strategy, class_first) {
+            (Some(_), _) => "asked for".to_owned(),
+            (None, true) => "class-first".to_owned(),
+            (None, false) => format!(
+                "{} classes, up to {} on a {}{}",
+                shape.classes,
+                rule.max_classes,
+                if caps.cpu { "CPU" } else { "GPU" },
+                if rule.subgroups { " with subgroups" } else { "" },
+            ),
+        };
+        Ok(Self { spec: spec.clone(), shape, options: *options, caps, variant, why })
+    }
+
+    /// The spec.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The options.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The device's capabilities, with the caller's own limit on bindings.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.caps
+    }
+
+    /// The variant.
+    pub fn variant(&self) -> &Variant {
+        &self.variant
+    }
+
+    /// The variant that a stage is compiled in: stages that read no logits have a workgroup size of their own.
+    pub fn variant_of(&self, stage: Stage) -> Variant {
+        let mut variant = self.variant.clone();
+        if !stage.reads_logits() {
+            let size = if stage == Stage::ClassWeights { 256 } else { 64 };
+            variant.workgroup_size = size.min(self.caps.max_workgroup_size);
+        }
+        variant
+    }
+
+    /// The parameters of a tile, but for the bases.
+    pub(crate) fn params(&self, tile: &Tile) -> Params {
+        let shape = &self.shape;
+        let (divisor, modulus, first_row) = match self.spec.sample_weights {
+            // Weights a row are bound tile by tile, broadcast ones whole.
+            SampleWeights::None | SampleWeights::PerRow => (1, u32::MAX, 0),
+            SampleWeights::PerSample => (shape.steps, u32::MAX, tile.first_row),
+            SampleWeights::PerStep => (1, shape.steps, tile.first_row),
+        };
+        Params {
+            rows: tile.rows,
+            classes: shape.classes,
+            row_stride: shape.row_stride,
+            inner: shape.inner,
+            first_row: tile.first_row,
+            ignore_index: self.spec.ignore_index.unwrap_or(0) as u32,
+            sample_weight_divisor: divisor,
+            sample_weight_modulus: modulus,
+            sample_weights_first_row: first_row,
+            denominator_rows: shape.rows,
+            ..Params::default()
+        }
+    }
+
+    /// Why this row strategy.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
+    /// The same with logits loaded one at a time: for buffers that start at no multiple of 16 bytes.
+    pub(crate) fn unvectorized(&self) -> Self {
+        let mut config = self.clone();
+        config.variant.element = Element::F32;
+        config
+    }
+}
+
+/// The number of a denominator in `denominator/finish.wgsl`.
+fn denominator_number(reduction: Reduction) -> u32 {
+    match reduction {
+        Reduction::None | Reduction::Sum => 0,
+        Reduction::Mean(Denominator::WeightSum) => 1,
+        Reduction::Mean(Denominator::ValidRows) => 2,
+        Reduction::Mean(Denominator::SampleWeightSum) => 3,
+        Reduction::Mean(Denominator::NonZeroWeights) => 4,
+        Reduction::Mean(Denominator::Rows) => 5,
+        Reduction::Mean(Denominator::External) => 6,
+    }
+}
+
+/// The number of a weight formula in `class_weights.wgsl`.
+fn scheme_number(scheme: WeightScheme) -> u32 {
+    match scheme {
+        WeightScheme::Balanced => 0,
+        WeightScheme::Inverse => 1,
+    }
+}

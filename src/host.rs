@@ -1,0 +1,211 @@
+//! Host slices in, results out: for scripts and tests, where a copy each way does not matter.
+
+use crate::config::Options;
+use crate::error::HostError;
+use crate::inputs::{Inputs, Output, Totals};
+use crate::kernels::TableLayout;
+use crate::pipeline::create_buffer;
+use crate::plan::{Batch, CrossEntropy};
+use crate::shape::Shape;
+use crate::spec::{ClassWeights, Spec};
+use std::time::Duration;
+use wgpu::BufferUsages;
+
+/// How long a device may take before a read gives up.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Computes one batch on a device: uploads, runs, reads back.
+///
+/// In a browser the future yields while the GPU works. On native back ends it blocks its thread meanwhile, for
+/// nothing else would wake it there; [`compute_blocking`] says so in its name.
+///
+/// # Errors
+/// [`HostError`] where slices, spec and shape do not fit each other, or the device fails.
+pub async fn compute(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    spec: &Spec,
+    shape: Shape,
+    inputs: &Inputs<'_>,
+) -> Result<Output<f32>, HostError> {
+    inputs.check(spec, &shape)?;
+    let options = Options { grad_out: inputs.grad_out.is_some(), ..Options::default() };
+    CrossEntropy::new(device, spec, shape, &options)?.compute(device, queue, inputs).await
+}
+
+/// [`compute`], waiting.
+///
+/// # Errors
+/// As [`compute`].
+#[cfg(not(target_family = "wasm"))]
+pub fn compute_blocking(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    spec: &Spec,
+    shape: Shape,
+    inputs: &Inputs<'_>,
+) -> Result<Output<f32>, HostError> {
+    pollster::block_on(compute(device, queue, spec, shape, inputs))
+}
+
+impl CrossEntropy {
+    /// Runs this plan on host slices: uploads, records, submits, reads back.
+    ///
+    /// # Errors
+    /// [`HostError`] where the slices do not fit the plan, or the device fails.
+    pub async fn compute(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        inputs: &Inputs<'_>,
+    ) -> Result<Output<f32>, HostError> {
+        let (spec, shape) = (self.config().spec(), self.config().shape());
+        inputs.check(spec, shape)?;
+        let upload = |name, contents: &[u8]| {
+            create_buffer(device, name, contents.len() as u64, BufferUsages::STORAGE, Some(contents))
+        };
+        let in_out = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
+        let logits_bytes: &[u8] = bytemuck::cast_slice(inputs.logits);
+        let logits = create_buffer(device, "logits", logits_bytes.len() as u64, in_out, Some(logits_bytes))?;
+        let labels = upload("labels", bytemuck::cast_slice(inputs.labels))?;
+        let optional = |name, slice: Option<&[f32]>| {
+            slice.map(|slice| upload(name, bytemuck::cast_slice(slice))).transpose()
+        };
+        let sample_weights = optional("sample_weights", inputs.sample_weights)?;
+        let ones;
+        let upstream = match (inputs.grad_out, self.config().options().grad_out) {
+            (Some(slice), _) => Some(slice),
+            (None, true) => {
+                ones = vec![1.0; shape.rows as usize];
+                Some(&ones[..])
+            }
+            (None, false) => None,
+        };
+        let grad_out = optional("grad_out", upstream)?;
+        let external = inputs.external_denominator;
+        let external = optional("external_denominator", external.as_ref().map(std::slice::from_ref))?;
+        let in_place = self.config().options().in_place;
+        let grads = match in_place {
+            true => None,
+            false => Some(create_buffer(device, "logit_grads", logits_bytes.len() as u64, in_out, None)?),
+        };
+        let step = self.bind(
+            device,
+            &Batch {
+                logits: logits.as_entire_buffer_binding(),
+                labels: labels.as_entire_buffer_binding(),
+                sample_weights: sample_weights.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
+                grad_out: grad_out.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
+                external_denominator: external.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
+                logit_grads: grads.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
+            },
+        )?;
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor {
+            label: Some("wgpu_cross_entropy.compute"),
+        });
+        self.encode(&mut encoder, &step);
+        queue.submit([encoder.finish()]);
+
+        let layout = TableLayout::new(spec, shape);
+        let table = read(device, queue, "table", self.table(), layout.size()).await?;
+        let totals = Totals::from_bytes(&table).unwrap_or_default();
+        let rows = u64::from(shape.rows) * 4;
+        let row_losses = read(device, queue, "row_losses", self.row_losses(), rows).await?;
+        let grads = grads.as_ref().unwrap_or(&logits);
+        let mut logit_grads: Vec<f32> =
+            words(&read(device, queue, "logit_grads", grads, logits_bytes.len() as u64).await?);
+        if in_place {
+            // Padding keeps the caller's logits there; in an output it is 0.
+            clear_padding(shape, &mut logit_grads);
+        }
+        let class_counts = match self.class_counts() {
+            Some(counts) => {
+                let bytes = u64::from(shape.classes) * 4;
+                Some(words(&read(device, queue, "class_counts", counts, bytes).await?))
+            }
+            None => None,
+        };
+        let class_weights = (spec.class_weights != ClassWeights::None).then(|| {
+            let at = layout.class_weights() as usize;
+            words(&table[at..at + shape.classes as usize * 4])
+        });
+        Ok(Output { totals, row_losses: words(&row_losses), logit_grads, class_counts, class_weights })
+    }
+
+    /// [`CrossEntropy::compute`], waiting.
+    ///
+    /// # Errors
+    /// As [`CrossEntropy::compute`].
+    #[cfg(not(target_family = "wasm"))]
+    pub fn compute_blocking(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        inputs: &Inputs<'_>,
+    ) -> Result<Output<f32>, HostError> {
+        pollster::block_on(self.compute(device, queue, inputs))
+    }
+}
+
+/// Sets everything between the rows to 0.
+fn clear_padding(shape: &Shape, values: &mut [f32]) {
+    let mut used = vec![false; values.len()];
+    for row in 0..shape.rows {
+        for class in 0..shape.classes {
+            used[shape.index(row, class) as usize] = true;
+        }
+    }
+    for (value, used) in values.iter_mut().zip(used) {
+        if !used {
+            *value = 0.0;
+        }
+    }
+}
+
+fn words<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> Vec<T> {
+    bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
+}
+
+/// Reads the first `size` bytes of a buffer of usage `COPY_SRC`, after everything submitted so far.
+///
+/// In a browser the future yields; on native back ends it blocks its thread, for at most [`READ_TIMEOUT`].
+///
+/// # Errors
+/// [`HostError::Timeout`] and [`HostError::Read`].
+pub async fn read(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    name: &'static str,
+    buffer: &wgpu::Buffer,
+    size: u64,
+) -> Result<Vec<u8>, HostError> {
+    if size == 0 {
+        return Ok(Vec::new());
+    }
+    let failed = |message: String| HostError::Read { name, message };
+    let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
+    let staging = create_buffer(device, name, size, usage, None)?;
+    let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(name) });
+    encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, size);
+    let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();
+    encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, .., move |result| {
+        // The receiver is only gone where the read timed out; nobody is left to tell then.
+        let _ = sender.send(result);
+    });
+    let submission = queue.submit([encoder.finish()]);
+    let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(READ_TIMEOUT) };
+    match device.poll(wait) {
+        Ok(_) => {}
+        Err(wgpu::PollError::Timeout) => {
+            return Err(HostError::Timeout { seconds: READ_TIMEOUT.as_secs() });
+        }
+        Err(error) => return Err(failed(error.to_string())),
+    }
+    match receiver.receive().await {
+        Some(Ok(())) => {}
+        Some(Err(error)) => return Err(failed(error.to_string())),
+        None => return Err(failed("the device dropped the request".into())),
+    }
+    let view = staging.get_mapped_range(..).map_err(|error| failed(error.to_string()))?;
+    Ok(view[..size as usize].to_vec())
+}

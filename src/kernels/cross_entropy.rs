@@ -1,0 +1,87 @@
+//! `cross_entropy`: losses and gradients in one visit to the logits.
+
+use super::{
+    grad_out_region, labels_region, logit_grads_region, logit_groups, logits_of_tile, logits_region, per_row,
+    sample_weights_of_tile, sample_weights_region, table_region,
+};
+use crate::config::Config;
+use crate::error::{BindError, PlanError};
+use crate::pipeline::{Bound, Planned, RowProgram, tiles_of_logits};
+use crate::wgsl::Stage;
+
+/// What [`CrossEntropyKernel`] works on.
+#[derive(Clone, Debug)]
+pub struct CrossEntropyBuffers<'a> {
+    /// `[rows, classes]`, `f32`, in the layout of the shape. Read; overwritten where `Options::in_place` is set.
+    pub logits: wgpu::BufferBinding<'a>,
+    /// `[rows]`, `i32` or `u32`. Read.
+    pub labels: wgpu::BufferBinding<'a>,
+    /// As the spec says, `f32`. Read.
+    pub sample_weights: Option<wgpu::BufferBinding<'a>>,
+    /// `[rows]`, `f32`, where `Options::grad_out` is set. Read.
+    pub grad_out: Option<wgpu::BufferBinding<'a>>,
+    /// Gradients in the layout of the logits, unless `Options::in_place` is set. Written; padding is not.
+    pub logit_grads: Option<wgpu::BufferBinding<'a>>,
+    /// `[rows]`, `f32`. Written.
+    pub row_losses: wgpu::BufferBinding<'a>,
+    /// The table; weights, costs and the denominator are read, rows are counted.
+    pub table: wgpu::BufferBinding<'a>,
+}
+
+/// The fused kernel: forward and backward.
+#[derive(Debug)]
+pub struct CrossEntropyKernel {
+    config: Config,
+    program: RowProgram,
+}
+
+impl CrossEntropyKernel {
+    /// Compiles.
+    ///
+    /// # Errors
+    /// [`PlanError`] where the device refuses the shader.
+    pub fn new(device: &wgpu::Device, config: &Config) -> Result<Self, PlanError> {
+        Ok(Self { config: config.clone(), program: RowProgram::new(device, Stage::CrossEntropy, config)? })
+    }
+
+    /// Checks the buffers.
+    ///
+    /// # Errors
+    /// [`BindError`] names the buffer, what was expected and what came.
+    pub fn bind(&self, device: &wgpu::Device, buffers: &CrossEntropyBuffers<'_>) -> Result<Bound, BindError> {
+        Bound::new(device, self.plan(buffers)?)
+    }
+
+    pub(crate) fn plan(&self, buffers: &CrossEntropyBuffers<'_>) -> Result<Vec<Planned>, BindError> {
+        let config = &self.config;
+        let logits = logits_region("logits", config, &buffers.logits)?;
+        let labels = labels_region(config, &buffers.labels)?;
+        let table = table_region(config, &buffers.table)?;
+        let weights = sample_weights_region(config, &buffers.sample_weights)?;
+        let grad_out = grad_out_region(config, &buffers.grad_out)?;
+        let grads = logit_grads_region(config, &buffers.logit_grads)?;
+        let losses = per_row("row_losses", config, &buffers.row_losses, 4)?;
+        let program = self.program.for_regions(&[Some(&logits), grads.as_ref()])?;
+        let mut planned = Vec::new();
+        for tile in tiles_of_logits(config.shape(), config.capabilities(), 4)? {
+            let mut regions = vec![
+                ("LOGITS", logits_of_tile(config, &logits, &tile)),
+                ("LABELS", labels.rows(&tile, 4)),
+                ("TABLE", table),
+                ("ROW_LOSSES", losses.rows(&tile, 4)),
+            ];
+            if let Some(weights) = &weights {
+                regions.push(("SAMPLE_WEIGHTS", sample_weights_of_tile(config, weights, &tile)));
+            }
+            if let Some(grad_out) = &grad_out {
+                regions.push(("GRAD_OUT", grad_out.rows(&tile, 4)));
+            }
+            if let Some(grads) = &grads {
+                regions.push(("LOGIT_GRADS", logits_of_tile(config, grads, &tile)));
+            }
+            let groups = logit_groups(config, tile.rows);
+            planned.push(program.plan(config.params(&tile), groups, &regions)?);
+        }
+        Ok(planned)
+    }
+}

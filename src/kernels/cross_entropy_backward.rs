@@ -1,0 +1,88 @@
+//! `cross_entropy_backward`: gradients from the statistics of the forward pass.
+
+use super::{
+    grad_out_region, labels_region, logit_grads_region, logit_groups, logits_of_tile, logits_region, per_row,
+    table_region,
+};
+use crate::config::Config;
+use crate::error::{BindError, PlanError};
+use crate::pipeline::{Bound, Planned, RowProgram, tiles_of_logits};
+use crate::wgsl::Stage;
+
+/// What [`CrossEntropyBackward`] works on.
+#[derive(Debug)]
+pub struct CrossEntropyBackwardBuffers<'a> {
+    /// `[rows, classes]`, `f32`, in the layout of the shape. Read; overwritten where `Options::in_place` is set.
+    pub logits: wgpu::BufferBinding<'a>,
+    /// `[rows]`, `i32` or `u32`. Read.
+    pub labels: wgpu::BufferBinding<'a>,
+    /// `[rows]`, `f32`, where `Options::grad_out` is set. Read.
+    pub grad_out: Option<wgpu::BufferBinding<'a>>,
+    /// Gradients in the layout of the logits, unless `Options::in_place` is set. Written; padding is not.
+    pub logit_grads: Option<wgpu::BufferBinding<'a>>,
+    /// `[rows, 4]`, as the forward half wrote them. Read.
+    pub row_stats: wgpu::BufferBinding<'a>,
+    /// The table; the denominator is read.
+    pub table: wgpu::BufferBinding<'a>,
+}
+
+/// The backward half. It reads the logits that the forward half read.
+#[derive(Debug)]
+pub struct CrossEntropyBackward {
+    config: Config,
+    program: RowProgram,
+}
+
+impl CrossEntropyBackward {
+    /// Compiles.
+    ///
+    /// # Errors
+    /// [`PlanError`] where the device refuses the shader.
+    pub fn new(device: &wgpu::Device, config: &Config) -> Result<Self, PlanError> {
+        Ok(Self {
+            config: config.clone(),
+            program: RowProgram::new(device, Stage::CrossEntropyBackward, config)?,
+        })
+    }
+
+    /// Checks the buffers.
+    ///
+    /// # Errors
+    /// [`BindError`] names the buffer, what was expected and what came.
+    pub fn bind(
+        &self,
+        device: &wgpu::Device,
+        buffers: &CrossEntropyBackwardBuffers<'_>,
+    ) -> Result<Bound, BindError> {
+        Bound::new(device, self.plan(buffers)?)
+    }
+
+    pub(crate) fn plan(&self, buffers: &CrossEntropyBackwardBuffers<'_>) -> Result<Vec<Planned>, BindError> {
+        let config = &self.config;
+        let logits = logits_region("logits", config, &buffers.logits)?;
+        let labels = labels_region(config, &buffers.labels)?;
+        let table = table_region(config, &buffers.table)?;
+        let grad_out = grad_out_region(config, &buffers.grad_out)?;
+        let grads = logit_grads_region(config, &buffers.logit_grads)?;
+        let stats = per_row("row_stats", config, &buffers.row_stats, 16)?;
+        let program = self.program.for_regions(&[Some(&logits), grads.as_ref()])?;
+        let mut planned = Vec::new();
+        for tile in tiles_of_logits(config.shape(), config.capabilities(), 16)? {
+            let mut regions = vec![
+                ("LOGITS", logits_of_tile(config, &logits, &tile)),
+                ("LABELS", labels.rows(&tile, 4)),
+                ("TABLE", table),
+                ("ROW_STATS", stats.rows(&tile, 16)),
+            ];
+            if let Some(grad_out) = &grad_out {
+                regions.push(("GRAD_OUT", grad_out.rows(&tile, 4)));
+            }
+            if let Some(grads) = &grads {
+                regions.push(("LOGIT_GRADS", logits_of_tile(config, grads, &tile)));
+            }
+            let groups = logit_groups(config, tile.rows);
+            planned.push(program.plan(config.params(&tile), groups, &regions)?);
+        }
+        Ok(planned)
+    }
+}

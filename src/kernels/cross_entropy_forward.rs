@@ -1,0 +1,86 @@
+//! `cross_entropy_forward`: losses, and what the backward pass needs.
+
+use super::{
+    labels_region, logit_groups, logits_of_tile, logits_region, per_row, sample_weights_of_tile,
+    sample_weights_region, table_region,
+};
+use crate::config::Config;
+use crate::error::{BindError, PlanError};
+use crate::pipeline::{Bound, Planned, RowProgram, tiles_of_logits};
+use crate::wgsl::Stage;
+
+/// What [`CrossEntropyForward`] works on.
+#[derive(Debug)]
+pub struct CrossEntropyForwardBuffers<'a> {
+    /// `[rows, classes]`, `f32`, in the layout of the shape. Read.
+    pub logits: wgpu::BufferBinding<'a>,
+    /// `[rows]`, `i32` or `u32`. Read.
+    pub labels: wgpu::BufferBinding<'a>,
+    /// As the spec says, `f32`. Read.
+    pub sample_weights: Option<wgpu::BufferBinding<'a>>,
+    /// `[rows]`, `f32`. Written.
+    pub row_losses: wgpu::BufferBinding<'a>,
+    /// `[rows, 4]`, `f32`: reference, sum, rest, factor (see the shader). Written.
+    pub row_stats: wgpu::BufferBinding<'a>,
+    /// The table; weights and costs are read, rows are counted.
+    pub table: wgpu::BufferBinding<'a>,
+}
+
+/// The forward half, for engines that call backward later.
+#[derive(Debug)]
+pub struct CrossEntropyForward {
+    config: Config,
+    program: RowProgram,
+}
+
+impl CrossEntropyForward {
+    /// Compiles.
+    ///
+    /// # Errors
+    /// [`PlanError`] where the device refuses the shader.
+    pub fn new(device: &wgpu::Device, config: &Config) -> Result<Self, PlanError> {
+        Ok(Self {
+            config: config.clone(),
+            program: RowProgram::new(device, Stage::CrossEntropyForward, config)?,
+        })
+    }
+
+    /// Checks the buffers.
+    ///
+    /// # Errors
+    /// [`BindError`] names the buffer, what was expected and what came.
+    pub fn bind(
+        &self,
+        device: &wgpu::Device,
+        buffers: &CrossEntropyForwardBuffers<'_>,
+    ) -> Result<Bound, BindError> {
+        Bound::new(device, self.plan(buffers)?)
+    }
+
+    pub(crate) fn plan(&self, buffers: &CrossEntropyForwardBuffers<'_>) -> Result<Vec<Planned>, BindError> {
+        let config = &self.config;
+        let logits = logits_region("logits", config, &buffers.logits)?;
+        let labels = labels_region(config, &buffers.labels)?;
+        let table = table_region(config, &buffers.table)?;
+        let weights = sample_weights_region(config, &buffers.sample_weights)?;
+        let losses = per_row("row_losses", config, &buffers.row_losses, 4)?;
+        let stats = per_row("row_stats", config, &buffers.row_stats, 16)?;
+        let program = self.program.for_regions(&[Some(&logits)])?;
+        let mut planned = Vec::new();
+        for tile in tiles_of_logits(config.shape(), config.capabilities(), 16)? {
+            let mut regions = vec![
+                ("LOGITS", logits_of_tile(config, &logits, &tile)),
+                ("LABELS", labels.rows(&tile, 4)),
+                ("TABLE", table),
+                ("ROW_LOSSES", losses.rows(&tile, 4)),
+                ("ROW_STATS", stats.rows(&tile, 16)),
+            ];
+            if let Some(weights) = &weights {
+                regions.push(("SAMPLE_WEIGHTS", sample_weights_of_tile(config, weights, &tile)));
+            }
+            let groups = logit_groups(config, tile.rows);
+            planned.push(program.plan(config.params(&tile), groups, &regions)?);
+        }
+        Ok(planned)
+    }
+}

@@ -1,0 +1,76 @@
+//! `loss_total`: the loss as one number, in the table.
+
+use super::{per_row, row_groups, table_region};
+use crate::config::Config;
+use crate::error::{BindError, PlanError};
+use crate::pipeline::{Bound, Planned, Program, Region, Tile, tiles_of_rows};
+use crate::wgsl::Stage;
+
+/// Bytes of one partial sum: `Sums` in `shaders/parts/loss_sums.wgsl`.
+const PARTIAL_SIZE: u64 = 8;
+
+/// What [`LossTotal`] works on.
+#[derive(Clone, Debug)]
+pub struct LossTotalBuffers<'a> {
+    /// `[rows]`, `f32`. Read.
+    pub row_losses: wgpu::BufferBinding<'a>,
+    /// Scratch of [`LossTotal::partials_size`] bytes.
+    pub partials: wgpu::BufferBinding<'a>,
+    /// The table; `denominator` is read, `loss_sum` and `loss` are written.
+    pub table: wgpu::BufferBinding<'a>,
+}
+
+/// Sums the row losses in a fixed order and divides by the denominator.
+#[derive(Clone, Debug)]
+pub struct LossTotal {
+    config: Config,
+    rows: Program,
+    finish: Program,
+}
+
+impl LossTotal {
+    /// Compiles.
+    ///
+    /// # Errors
+    /// [`PlanError`] where the device refuses a shader.
+    pub fn new(device: &wgpu::Device, config: &Config) -> Result<Self, PlanError> {
+        Ok(Self {
+            config: config.clone(),
+            rows: Program::new(device, Stage::LossTotalRows, config)?,
+            finish: Program::new(device, Stage::LossTotalFinish, config)?,
+        })
+    }
+
+    /// Bytes of scratch for so many rows.
+    pub fn partials_size(rows: u32) -> u64 {
+        u64::from(row_groups(rows)).max(1) * PARTIAL_SIZE
+    }
+
+    /// Checks the buffers.
+    ///
+    /// # Errors
+    /// [`BindError`] names the buffer, what was expected and what came.
+    pub fn bind(&self, device: &wgpu::Device, buffers: &LossTotalBuffers<'_>) -> Result<Bound, BindError> {
+        Bound::new(device, self.plan(buffers)?)
+    }
+
+    pub(crate) fn plan(&self, buffers: &LossTotalBuffers<'_>) -> Result<Vec<Planned>, BindError> {
+        let config = &self.config;
+        let rows = config.shape().rows;
+        let losses = per_row("row_losses", config, &buffers.row_losses, 4)?;
+        let table = table_region(config, &buffers.table)?;
+        let partials =
+            Region::new("partials", &buffers.partials, Self::partials_size(rows), || format!("{rows} rows"))?;
+        let mut planned = Vec::new();
+        for tile in tiles_of_rows(rows, config.capabilities()) {
+            let regions = [("ROW_LOSSES", losses.rows(&tile, 4)), ("PARTIALS", partials)];
+            let mut params = config.params(&tile);
+            params.partials = row_groups(tile.first_row);
+            planned.push(self.rows.plan(params, row_groups(tile.rows).into(), &regions)?);
+        }
+        let mut params = config.params(&Tile { first_row: 0, rows });
+        params.partials = row_groups(rows);
+        planned.push(self.finish.plan(params, 1, &[("PARTIALS", partials), ("TABLE", table)])?);
+        Ok(planned)
+    }
+}

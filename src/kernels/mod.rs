@@ -1,0 +1,160 @@
+//! The kernels, one a file: each checks its buffers, plans its dispatches, and meets the others in buffers only.
+//!
+//! All have the same three calls. `new(device, config)` compiles and may fail; `bind(device, buffers)` checks
+//! every buffer and may fail; [`Bound::encode`](crate::Bound::encode) records and cannot fail. Nothing is
+//! submitted, mapped or polled.
+//!
+//! The kernels of one step must be recorded in the order of the flow:
+//!
+//! ```text
+//! labels -> class_counts -> [all-reduce] -> class_weights --+
+//! labels, class_weights, sample_weights -> denominator -----+-> [all-reduce]
+//! logits, labels, sample_weights, table --------------------+-> cross_entropy -> logit_grads, row_losses -> loss_total
+//! ```
+
+mod class_counts;
+mod class_weights;
+mod cost_gather;
+mod cross_entropy;
+mod cross_entropy_backward;
+mod cross_entropy_forward;
+mod denominator;
+mod loss_total;
+mod table;
+
+pub use class_counts::{ClassCounts, ClassCountsBuffers};
+pub use class_weights::{ClassWeightsBuffers, ClassWeightsKernel};
+pub use cost_gather::{CostGatherBuffers, CostGatherKernel};
+pub use cross_entropy::{CrossEntropyBuffers, CrossEntropyKernel};
+pub use cross_entropy_backward::{CrossEntropyBackward, CrossEntropyBackwardBuffers};
+pub use cross_entropy_forward::{CrossEntropyForward, CrossEntropyForwardBuffers};
+pub use denominator::{DenominatorBuffers, DenominatorKernel};
+pub use loss_total::{LossTotal, LossTotalBuffers};
+pub use table::{TOTALS_SIZE, TableLayout, TotalsWords};
+
+use crate::config::Config;
+use crate::error::BindError;
+use crate::pipeline::{Region, Tile};
+use crate::spec::SampleWeights;
+use crate::wgsl::ROWS_PER_GROUP;
+
+/// `[rows]` of 4-byte labels.
+fn labels_region<'a>(config: &Config, labels: &wgpu::BufferBinding<'a>) -> Result<Region<'a>, BindError> {
+    per_row("labels", config, labels, 4)
+}
+
+/// `[rows]` of something.
+fn per_row<'a>(
+    name: &'static str,
+    config: &Config,
+    binding: &wgpu::BufferBinding<'a>,
+    bytes: u64,
+) -> Result<Region<'a>, BindError> {
+    let rows = config.shape().rows;
+    Region::new(name, binding, u64::from(rows) * bytes, || format!("{rows} rows"))
+}
+
+/// `[rows, classes]` of 4-byte logits or gradients, in the layout of the shape.
+fn logits_region<'a>(
+    name: &'static str,
+    config: &Config,
+    binding: &wgpu::BufferBinding<'a>,
+) -> Result<Region<'a>, BindError> {
+    let shape = config.shape();
+    Region::new(name, binding, shape.logits_len() * 4, || {
+        format!("{} rows of {} classes, {} apart,", shape.rows, shape.classes, shape.row_stride)
+    })
+}
+
+/// The part of logits or gradients that belongs to a tile.
+fn logits_of_tile<'a>(config: &Config, logits: &Region<'a>, tile: &Tile) -> Region<'a> {
+    let shape = config.shape();
+    let of_tile = crate::shape::Shape { rows: tile.rows, ..*shape };
+    logits.part(shape.index(tile.first_row, 0) * 4, of_tile.logits_len() * 4)
+}
+
+/// The table, whole.
+fn table_region<'a>(config: &Config, table: &wgpu::BufferBinding<'a>) -> Result<Region<'a>, BindError> {
+    let layout = TableLayout::new(config.spec(), config.shape());
+    Region::new("table", table, layout.size(), || format!("{} classes", config.shape().classes))
+}
+
+/// Sample weights, where the spec wants them.
+fn sample_weights_region<'a>(
+    config: &Config,
+    binding: &Option<wgpu::BufferBinding<'a>>,
+) -> Result<Option<Region<'a>>, BindError> {
+    let wanted = crate::inputs::sample_weights_len(config.spec(), config.shape());
+    let what = match config.spec().sample_weights {
+        SampleWeights::None | SampleWeights::PerRow => "rows",
+        SampleWeights::PerSample => "samples",
+        SampleWeights::PerStep => "steps",
+    };
+    optional("sample_weights", wanted.map(|n| (u64::from(n) * 4, format!("{n} {what}"))), binding, "the spec")
+}
+
+/// The sample weights that a tile sees: its own rows', or all where they are broadcast.
+fn sample_weights_of_tile<'a>(config: &Config, weights: &Region<'a>, tile: &Tile) -> Region<'a> {
+    match config.spec().sample_weights {
+        SampleWeights::PerRow => weights.rows(tile, 4),
+        _ => *weights,
+    }
+}
+
+/// The upstream gradient, where the options want it.
+fn grad_out_region<'a>(
+    config: &Config,
+    binding: &Option<wgpu::BufferBinding<'a>>,
+) -> Result<Option<Region<'a>>, BindError> {
+    let rows = config.shape().rows;
+    let wanted = config.options().grad_out.then(|| (u64::from(rows) * 4, format!("{rows} rows")));
+    optional("grad_out", wanted, binding, "Options::grad_out")
+}
+
+/// Gradients beside the logits, or none where they go over them.
+fn logit_grads_region<'a>(
+    config: &Config,
+    binding: &Option<wgpu::BufferBinding<'a>>,
+) -> Result<Option<Region<'a>>, BindError> {
+    match (binding, config.options().in_place) {
+        (Some(binding), false) => logits_region("logit_grads", config, binding).map(Some),
+        (None, true) => Ok(None),
+        (None, false) => Err(BindError::Missing { name: "logit_grads", why: "Options::in_place is not set" }),
+        (Some(_), true) => Err(BindError::Unexpected {
+            name: "logit_grads",
+            why: "Options::in_place writes gradients over the logits",
+        }),
+    }
+}
+
+/// A buffer that must be there exactly if it is wanted.
+fn optional<'a>(
+    name: &'static str,
+    wanted: Option<(u64, String)>,
+    binding: &Option<wgpu::BufferBinding<'a>>,
+    who: &'static str,
+) -> Result<Option<Region<'a>>, BindError> {
+    match (wanted, binding) {
+        (Some((need, what)), Some(binding)) => Region::new(name, binding, need, || what).map(Some),
+        (None, None) => Ok(None),
+        (Some(_), None) if who == "the spec" => Err(BindError::Missing { name, why: "the spec asks for it" }),
+        (Some(_), None) => Err(BindError::Missing { name, why: "the options ask for it" }),
+        (None, Some(_)) if who == "the spec" => {
+            Err(BindError::Unexpected { name, why: "the spec does not ask for it" })
+        }
+        (None, Some(_)) => Err(BindError::Unexpected { name, why: "the options do not ask for it" }),
+    }
+}
+
+/// Workgroups of [`ROWS_PER_GROUP`] rows.
+fn row_groups(rows: u32) -> u32 {
+    rows.div_ceil(ROWS_PER_GROUP)
+}
+
+/// Workgroups of a stage that visits logits.
+fn logit_groups(config: &Config, rows: u32) -> u64 {
+    match config.variant().strategy {
+        crate::wgsl::Strategy::Thread => u64::from(rows).div_ceil(u64::from(config.variant().workgroup_size)),
+        crate::wgsl::Strategy::Workgroup => u64::from(rows),
+    }
+}

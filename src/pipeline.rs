@@ -1,0 +1,621 @@
+//! From text to a dispatch: compiling, checking buffers, cutting batches into tiles, recording.
+//!
+//! What all kernels share. A kernel says which stages it has and which buffer goes to which binding; here the
+//! rest is done.
+
+use crate::config::Config;
+use crate::error::{BindError, PlanError};
+use crate::shape::Shape;
+use crate::wgsl::{self, Binding, Element, Stage};
+use std::sync::OnceLock;
+
+/// What a kernel is told about its dispatch: the twin of `Params` in `shaders/parts/params.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Params {
+    /// Rows of this tile.
+    pub rows: u32,
+    /// Classes.
+    pub classes: u32,
+    /// Elements from row to row, or block to block.
+    pub row_stride: u32,
+    /// Rows side by side between two classes; 1 for class-last.
+    pub inner: u32,
+    /// The tile's first row, in the batch.
+    pub first_row: u32,
+    /// Width of the grid in workgroups.
+    pub groups_x: u32,
+    /// The bits of the ignore index.
+    pub ignore_index: u32,
+    /// `row / divisor % modulus` is the index of a row's sample weight.
+    pub sample_weight_divisor: u32,
+    /// See `sample_weight_divisor`.
+    pub sample_weight_modulus: u32,
+    /// The tile's first row where sample weights are broadcast over the batch, else 0.
+    pub sample_weights_first_row: u32,
+    /// Rows of the batch.
+    pub denominator_rows: u32,
+    /// Partial sums to add up, or the tile's first one.
+    pub partials: u32,
+    /// Words before the logits in their binding.
+    pub logits_base: u32,
+    /// Words before the labels.
+    pub labels_base: u32,
+    /// Words before the sample weights.
+    pub sample_weights_base: u32,
+    /// Words before the upstream gradients.
+    pub grad_out_base: u32,
+    /// Words before the gradients.
+    pub logit_grads_base: u32,
+    /// Words before the row losses.
+    pub row_losses_base: u32,
+    /// Words before the row statistics.
+    pub row_stats_base: u32,
+    /// Words before the gathered predictions.
+    pub gathered_base: u32,
+    /// Words before the external denominator.
+    pub external_base: u32,
+}
+
+impl Params {
+    /// The field that tells a binding's base, where its data may start anywhere.
+    fn base_mut(&mut self, binding: &str) -> Option<&mut u32> {
+        Some(match binding {
+            "LOGITS" => &mut self.logits_base,
+            "LABELS" => &mut self.labels_base,
+            "SAMPLE_WEIGHTS" => &mut self.sample_weights_base,
+            "GRAD_OUT" => &mut self.grad_out_base,
+            "LOGIT_GRADS" => &mut self.logit_grads_base,
+            "ROW_LOSSES" => &mut self.row_losses_base,
+            "ROW_STATS" => &mut self.row_stats_base,
+            "GATHERED" => &mut self.gathered_base,
+            "EXTERNAL_DENOMINATOR" => &mut self.external_base,
+            _ => return None,
+        })
+    }
+}
+
+/// What a device can do, as far as it matters here. Made up freely in tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Whether subgroup operations may be used.
+    pub subgroups: bool,
+    /// The smallest subgroup; 1 where there are none.
+    pub subgroup_min_size: u32,
+    /// The largest subgroup.
+    pub subgroup_max_size: u32,
+    /// Whether the device is a CPU: barriers are dear there.
+    pub cpu: bool,
+    /// Invocations in a workgroup.
+    pub max_workgroup_size: u32,
+    /// Bytes of workgroup memory.
+    pub max_workgroup_memory: u32,
+    /// Bytes of one storage binding.
+    pub max_binding_size: u64,
+    /// What binding offsets are multiples of.
+    pub offset_alignment: u32,
+    /// Storage buffers in one dispatch.
+    pub max_storage_buffers: u32,
+    /// Workgroups in one dimension of a grid.
+    pub max_groups: u32,
+    /// Bytes of one buffer.
+    pub max_buffer_size: u64,
+}
+
+impl Capabilities {
+    /// Reads them off a device.
+    pub fn of(device: &wgpu::Device) -> Self {
+        let (limits, info) = (device.limits(), device.adapter_info());
+        let subgroups = device.features().contains(wgpu::Features::SUBGROUP);
+        Self {
+            subgroups,
+            subgroup_min_size: if subgroups { info.subgroup_min_size.max(1) } else { 1 },
+            subgroup_max_size: if subgroups { info.subgroup_max_size.max(1) } else { 1 },
+            cpu: info.device_type == wgpu::DeviceType::Cpu,
+            max_workgroup_size: limits
+                .max_compute_invocations_per_workgroup
+                .min(limits.max_compute_workgroup_size_x),
+            max_workgroup_memory: limits.max_compute_workgroup_storage_size,
+            max_binding_size: limits.max_storage_buffer_binding_size,
+            offset_alignment: limits.min_storage_buffer_offset_alignment,
+            max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+            max_groups: limits.max_compute_workgroups_per_dimension,
+            max_buffer_size: limits.max_buffer_size,
+        }
+    }
+
+    /// Bytes of data that a binding holds for sure, wherever in its buffer the data starts. At most 2 GiB, so
+    /// that a word's index in a binding stays far below 2^32 even as a byte offset.
+    fn usable_binding(&self) -> u64 {
+        self.max_binding_size.min(1 << 31).saturating_sub(u64::from(self.offset_alignment)) & !3
+    }
+}
+
+/// Some rows of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tile {
+    /// The first row.
+    pub first_row: u32,
+    /// How many.
+    pub rows: u32,
+}
+
+/// Cuts a batch into tiles whose logits, and whatever else has up to `row_bytes` bytes a row, fit one binding.
+///
+/// # Errors
+/// [`BindError::BindingSize`] where a single row (class-first: a single outer block) does not fit.
+pub fn tiles_of_logits(shape: &Shape, caps: &Capabilities, row_bytes: u64) -> Result<Vec<Tile>, BindError> {
+    let words = caps.usable_binding() / 4;
+    // A tile is a number of blocks: rows, or outer blocks of `inner` rows. The last one needs no padding.
+    let last = u64::from(shape.classes) * u64::from(shape.inner);
+    if last > words {
+        return Err(BindError::BindingSize { name: "logits", need: last * 4, limit: caps.max_binding_size });
+    }
+    let blocks = (words - last) / u64::from(shape.row_stride) + 1;
+    let rows_by_logits = blocks * u64::from(shape.inner);
+    let rows_by_rows =
+        caps.usable_binding() / row_bytes.max(4) / u64::from(shape.inner) * u64::from(shape.inner);
+    if rows_by_rows == 0 {
+        let need = row_bytes.max(4) * u64::from(shape.inner);
+        return Err(BindError::BindingSize { name: "row_losses", need, limit: caps.max_binding_size });
+    }
+    Ok(tiles(shape.rows, rows_by_logits.min(rows_by_rows)))
+}
+
+/// Cuts a batch into tiles for a kernel that sees 4 bytes a row and works in groups of
+/// [`wgsl::ROWS_PER_GROUP`] rows. No group is ever cut.
+pub fn tiles_of_rows(rows: u32, caps: &Capabilities) -> Vec<Tile> {
+    let group = u64::from(wgsl::ROWS_PER_GROUP);
+    let rows_at_most = (caps.usable_binding() / 4 / group * group).max(group);
+    tiles(rows, rows_at_most)
+}
+
+fn tiles(rows: u32, rows_at_most: u64) -> Vec<Tile> {
+    let step = u32::try_from(rows_at_most).unwrap_or(u32::MAX);
+    (0..rows)
+        .step_by(step as usize)
+        .map(|first_row| Tile { first_row, rows: step.min(rows - first_row) })
+        .collect()
+}
+
+/// A checked range of a buffer, by name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Region<'a> {
+    pub name: &'static str,
+    pub buffer: &'a wgpu::Buffer,
+    pub offset: u64,
+    pub size: u64,
+}
+
+impl<'a> Region<'a> {
+    /// Checks that a binding holds `need` bytes for `what`, starts at a whole word and may be bound.
+    pub fn new(
+        name: &'static str,
+        binding: &wgpu::BufferBinding<'a>,
+        need: u64,
+        what: impl FnOnce() -> String,
+    ) -> Result<Self, BindError> {
+        let wgpu::BufferBinding { buffer, offset, size } = *binding;
+        if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
+            let got = format!("{:?}", buffer.usage());
+            return Err(BindError::Usage { name, missing: "STORAGE", got });
+        }
+        if !offset.is_multiple_of(4) {
+            return Err(BindError::Offset { name, offset, align: 4 });
+        }
+        let got = size.map_or(buffer.size().saturating_sub(offset), |size| size.get());
+        let end = offset.saturating_add(got);
+        if end > buffer.size() || offset > buffer.size() {
+            return Err(BindError::BeyondBuffer { name, end: end.max(offset), size: buffer.size() });
+        }
+        if got < need {
+            return Err(BindError::TooSmall { name, got, need, what: what() });
+        }
+        Ok(Self { name, buffer, offset, size: need })
+    }
+
+    /// A part of it.
+    pub fn part(&self, offset: u64, size: u64) -> Self {
+        Self { offset: self.offset + offset, size, ..*self }
+    }
+
+    /// The part that belongs to a tile, at `bytes` bytes a row.
+    pub fn rows(&self, tile: &Tile, bytes: u64) -> Self {
+        self.part(u64::from(tile.first_row) * bytes, u64::from(tile.rows) * bytes)
+    }
+}
+
+/// A compiled stage.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    stage: Stage,
+    caps: Capabilities,
+    pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+    bindings: Vec<Binding>,
+}
+
+impl Program {
+    pub fn new(device: &wgpu::Device, stage: Stage, config: &Config) -> Result<Self, PlanError> {
+        let caps = *config.capabilities();
+        let variant = config.variant_of(stage);
+        let source = wgsl::source(stage, &variant);
+        let buffers = source.bindings.len() as u64;
+        if buffers > u64::from(caps.max_storage_buffers) {
+            let limit = u64::from(caps.max_storage_buffers);
+            return Err(PlanError::Limit { what: "number of storage buffers", got: buffers, limit });
+        }
+        if variant.workgroup_size > caps.max_workgroup_size {
+            let (got, limit) = (u64::from(variant.workgroup_size), u64::from(caps.max_workgroup_size));
+            return Err(PlanError::Limit { what: "workgroup_size", got, limit });
+        }
+        let kernel = stage.file();
+        let label = format!("wgpu_cross_entropy.{}", kernel.trim_end_matches(".wgsl").replace('/', "."));
+        let (made, refused) = scoped(device, || {
+            let module = create_module(device, &label, source.text);
+            let entries: Vec<_> = source
+                .bindings
+                .iter()
+                .zip(0..)
+                .map(|(binding, number)| wgpu::BindGroupLayoutEntry {
+                    binding: number,
+                    visibility: wgpu::ShaderStages::COMPUTE,
+                    ty: wgpu::BindingType::Buffer {
+                        ty: wgpu::BufferBindingType::Storage { read_only: binding.read_only },
+                        has_dynamic_offset: false,
+                        min_binding_size: None,
+                    },
+                    count: None,
+                })
+                .collect();
+            let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some(&label),
+                entries: &entries,
+            });
+            let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(&label),
+                bind_group_layouts: &[Some(&layout)],
+                immediate_size: 0,
+            });
+            let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&label),
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &source.constants,
+                    // Kernels clear what they use; where the driver cannot, naga's clearing is one long loop.
+                    zero_initialize_workgroup_memory: false,
+                },
+                cache: None,
+            });
+            (pipeline, layout)
+        });
+        match refused {
+            Some(message) => Err(PlanError::Compile { kernel, message }),
+            None => Ok(Self { stage, caps, pipeline: made.0, layout: made.1, bindings: source.bindings }),
+        }
+    }
+
+    /// Plans a dispatch of `groups` workgroups: fills in the bases of `params`, checks the bindings against each
+    /// other. `regions` are looked up by the names in the text; every binding but `PARAMS` must be there.
+    pub fn plan(
+        &self,
+        mut params: Params,
+        groups: u64,
+        regions: &[(&'static str, Region<'_>)],
+    ) -> Result<Planned, BindError> {
+        let (x, y) = grid(groups, self.caps.max_groups);
+        params.groups_x = x;
+        let align = u64::from(self.caps.offset_alignment);
+        let mut bound: Vec<(u32, Option<(wgpu::Buffer, u64, u64)>)> = Vec::new();
+        let mut used: Vec<(&Binding, &Region<'_>)> = Vec::new();
+        for (binding, number) in self.bindings.iter().zip(0..) {
+            if binding.name == "PARAMS" {
+                bound.push((number, None));
+                continue;
+            }
+            let Some((_, region)) = regions.iter().find(|(name, _)| *name == binding.name) else {
+                return Err(BindError::Missing { name: self.stage.file(), why: "a binding has no buffer" });
+            };
+            for (other, with) in &used {
+                if with.buffer == region.buffer && !(binding.read_only && other.read_only) {
+                    return Err(BindError::SameBuffer { first: with.name, second: region.name });
+                }
+            }
+            used.push((binding, region));
+            let start = region.offset / align * align;
+            let base = (region.offset - start) / 4;
+            match params.base_mut(&binding.name) {
+                Some(field) => *field = base as u32,
+                None if base == 0 => {}
+                None => {
+                    return Err(BindError::Offset { name: region.name, offset: region.offset, align });
+                }
+            }
+            let size = (region.offset + region.size - start).max(4);
+            if size > self.caps.max_binding_size {
+                let limit = self.caps.max_binding_size;
+                return Err(BindError::BindingSize { name: region.name, need: size, limit });
+            }
+            bound.push((number, Some((region.buffer.clone(), start, size))));
+        }
+        Ok(Planned { program: self.clone(), params, grid: [x, y], bound })
+    }
+}
+
+/// A compiled stage that visits logits, and the same with loads of one word, made when it is first needed: for
+/// buffers that start at no multiple of 16 bytes.
+#[derive(Debug)]
+pub(crate) struct RowProgram {
+    device: wgpu::Device,
+    config: Config,
+    stage: Stage,
+    program: Program,
+    one_word: OnceLock<Result<Program, PlanError>>,
+}
+
+impl RowProgram {
+    pub fn new(device: &wgpu::Device, stage: Stage, config: &Config) -> Result<Self, PlanError> {
+        Ok(Self {
+            device: device.clone(),
+            config: config.clone(),
+            stage,
+            program: Program::new(device, stage, config)?,
+            one_word: OnceLock::new(),
+        })
+    }
+
+    /// The program that can serve these logits and gradients.
+    pub fn for_regions(&self, regions: &[Option<&Region<'_>>]) -> Result<&Program, BindError> {
+        let aligned = regions.iter().flatten().all(|region| region.offset.is_multiple_of(16));
+        if aligned || self.config.variant().element == Element::F32 {
+            return Ok(&self.program);
+        }
+        self.one_word
+            .get_or_init(|| Program::new(&self.device, self.stage, &self.config.unvectorized()))
+            .as_ref()
+            .map_err(|error| BindError::Device { message: error.to_string() })
+    }
+}
+
+/// A dispatch whose parameters are known and whose bind group is not made yet.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    program: Program,
+    params: Params,
+    grid: [u32; 2],
+    /// By binding number: buffer, offset, size; none for the parameters.
+    bound: Vec<(u32, Option<(wgpu::Buffer, u64, u64)>)>,
+}
+
+/// Dispatches ready to be recorded, as often as one likes.
+#[derive(Clone, Debug, Default)]
+pub struct Bound {
+    dispatches: Vec<Dispatch>,
+}
+
+#[derive(Clone, Debug)]
+struct Dispatch {
+    pipeline: wgpu::ComputePipeline,
+    bind_group: wgpu::BindGroup,
+    grid: [u32; 2],
+}
+
+impl Bound {
+    /// Makes the parameter buffer and the bind groups.
+    pub(crate) fn new(device: &wgpu::Device, planned: Vec<Planned>) -> Result<Self, BindError> {
+        if planned.is_empty() {
+            return Ok(Self::default());
+        }
+        let align = u64::from(device.limits().min_storage_buffer_offset_alignment);
+        let size = size_of::<Params>() as u64;
+        let stride = size.next_multiple_of(align);
+        let (made, refused) = scoped(device, || {
+            let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("wgpu_cross_entropy.params"),
+                size: stride * planned.len() as u64,
+                usage: wgpu::BufferUsages::STORAGE,
+                mapped_at_creation: true,
+            });
+            let dispatches: Vec<Dispatch> = planned
+                .iter()
+                .zip(0u64..)
+                .map(|(planned, number)| {
+                    let at = number * stride;
+                    if let Ok(mut view) = buffer.get_mapped_range_mut(at..at + size) {
+                        view.copy_from_slice(bytemuck::bytes_of(&planned.params));
+                    }
+                    let entries: Vec<_> = planned
+                        .bound
+                        .iter()
+                        .map(|(number, bound)| {
+                            let (buffer, offset, size) = match bound {
+                                Some((buffer, offset, size)) => (buffer, *offset, *size),
+                                None => (&buffer, at, size),
+                            };
+                            let size = wgpu::BufferSize::new(size);
+                            let binding = wgpu::BufferBinding { buffer, offset, size };
+                            wgpu::BindGroupEntry {
+                                binding: *number,
+                                resource: wgpu::BindingResource::Buffer(binding),
+                            }
+                        })
+                        .collect();
+                    let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+                        label: Some(planned.program.stage.file()),
+                        layout: &planned.program.layout,
+                        entries: &entries,
+                    });
+                    Dispatch { pipeline: planned.program.pipeline.clone(), bind_group, grid: planned.grid }
+                })
+                .collect();
+            buffer.unmap();
+            dispatches
+        });
+        match refused {
+            Some(message) => Err(BindError::Device { message }),
+            None => Ok(Self { dispatches: made }),
+        }
+    }
+
+    /// Records the dispatches. Cannot fail, allocates nothing of its own.
+    pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>) {
+        for Dispatch { pipeline, bind_group, grid } in &self.dispatches {
+            pass.set_pipeline(pipeline);
+            pass.set_bind_group(0, bind_group, &[]);
+            pass.dispatch_workgroups(grid[0], grid[1], 1);
+        }
+    }
+
+    /// How many dispatches there are.
+    pub fn dispatches(&self) -> usize {
+        self.dispatches.len()
+    }
+}
+
+/// The grid for so many workgroups: as square as the limit needs it, never a third dimension.
+fn grid(groups: u64, limit: u32) -> (u32, u32) {
+    let y = groups.div_ceil(u64::from(limit)).max(1);
+    let x = groups.div_ceil(y).max(1);
+    // Both fit: a tile has fewer than 2^32 rows, and the limit is at least 65535 everywhere.
+    (x as u32, y as u32)
+}
+
+/// Runs `make` and returns what wgpu had to say against it, without a word reaching the caller's own error handler.
+fn scoped<T>(device: &wgpu::Device, make: impl FnOnce() -> T) -> (T, Option<String>) {
+    #[cfg(not(target_family = "wasm"))]
+    {
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let made = make();
+        // In the reverse order of pushing; on native back ends each is ready at once.
+        let errors = [
+            pollster::block_on(internal.pop()),
+            pollster::block_on(memory.pop()),
+            pollster::block_on(validation.pop()),
+        ];
+        (made, errors.into_iter().flatten().next().map(|error| error.to_string()))
+    }
+    // In a browser the answer comes later, from the event loop, which may not be blocked: there the error goes to
+    // the page's own handler.
+    #[cfg(target_family = "wasm")]
+    {
+        let _ = device;
+        (make(), None)
+    }
+}
+
+/// Makes a buffer, or says why not.
+pub(crate) fn create_buffer(
+    device: &wgpu::Device,
+    name: &'static str,
+    size: u64,
+    usage: wgpu::BufferUsages,
+    contents: Option<&[u8]>,
+) -> Result<wgpu::Buffer, PlanError> {
+    let limit = device.limits().max_buffer_size;
+    if size > limit {
+        return Err(PlanError::Limit { what: name, got: size, limit });
+    }
+    let size = size.max(4).next_multiple_of(4);
+    let (buffer, refused) = scoped(device, || {
+        let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(name),
+            size,
+            usage,
+            mapped_at_creation: contents.is_some(),
+        });
+        if let Some(contents) = contents {
+            if let Ok(mut view) = buffer.get_mapped_range_mut(..) {
+                view.slice(..contents.len()).copy_from_slice(contents);
+            }
+            buffer.unmap();
+        }
+        buffer
+    });
+    match refused {
+        Some(message) => Err(PlanError::Allocate { name, size, message }),
+        None => Ok(buffer),
+    }
+}
+
+#[allow(unsafe_code, reason = "wgpu calls a shader without run-time checks trusted, and marks it unsafe")]
+fn create_module(device: &wgpu::Device, label: &str, text: String) -> wgpu::ShaderModule {
+    let descriptor =
+        wgpu::ShaderModuleDescriptor { label: Some(label), source: wgpu::ShaderSource::Wgsl(text.into()) };
+    // SAFETY: no check is needed, for the shaders stay inside their bindings by themselves. Every index is a row
+    // below `params.rows`, a class below `params.classes` or an invocation below the workgroup size, times strides
+    // whose products `Region::new` and `Planned` have checked against the bindings; labels are compared with
+    // `params.classes` before anything is indexed by them. Every loop counts up to a bound by a step of at least
+    // one. No divisor is zero: `inner`, `sample_weight_divisor` and `sample_weight_modulus` are at least 1.
+    unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn webgpu() -> Capabilities {
+        Capabilities {
+            subgroups: false,
+            subgroup_min_size: 1,
+            subgroup_max_size: 1,
+            cpu: false,
+            max_workgroup_size: 256,
+            max_workgroup_memory: 16384,
+            max_binding_size: 128 << 20,
+            offset_alignment: 256,
+            max_storage_buffers: 8,
+            max_groups: 65535,
+            max_buffer_size: 256 << 20,
+        }
+    }
+
+    #[test]
+    fn tiles_cover_every_row_once_and_fit() {
+        // Sizes around the limit, padded rows, class-first blocks, and more than 2^32 logits.
+        let shapes = [
+            Shape::new(0, 3),
+            Shape::new(1, 1),
+            Shape::new(33_554_432, 1),
+            Shape::new(40_000_000, 2).with_row_stride(3),
+            Shape::new(5_000, 262_144),
+            Shape::new(100_000, 50_257),
+            Shape::class_first(64, 19, 512 * 512),
+        ];
+        let caps = webgpu();
+        for shape in shapes {
+            let tiles = tiles_of_logits(&shape, &caps, 16).unwrap();
+            let mut next = 0;
+            for tile in &tiles {
+                assert_eq!(tile.first_row, next, "{shape:?}");
+                next += tile.rows;
+                let part = Shape { rows: tile.rows, ..shape };
+                assert!(part.logits_len() * 4 + 256 <= caps.max_binding_size, "{shape:?} {tile:?}");
+                assert!(u64::from(tile.rows) * 16 + 256 <= caps.max_binding_size, "{shape:?} {tile:?}");
+                assert!(tile.first_row.is_multiple_of(shape.inner) && tile.rows > 0);
+            }
+            assert_eq!(next, shape.rows);
+            for tile in tiles_of_rows(shape.rows, &caps) {
+                assert!(tile.first_row.is_multiple_of(wgsl::ROWS_PER_GROUP));
+            }
+        }
+        let block = Shape::class_first(1, 19, 4096 * 4096);
+        assert_eq!(
+            tiles_of_logits(&block, &caps, 16).unwrap_err().to_string(),
+            "logits needs a binding of 1275068416 bytes; the device allows 134217728"
+        );
+    }
+
+    #[test]
+    fn grids_stay_below_the_limit() {
+        for groups in [0, 1, 65535, 65536, 70_000, 10_000_000, u64::from(u32::MAX)] {
+            let (x, y) = grid(groups, 65535);
+            assert!(x >= 1 && y >= 1 && y <= 65537 && x <= 65535);
+            assert!(u64::from(x) * u64::from(y) >= groups);
+            assert!(u64::from(x) * u64::from(y) < groups + u64::from(y).max(2));
+        }
+    }
+}

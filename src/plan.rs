@@ -1,0 +1,255 @@
+//! The plan: owns what lies between the kernels and records the whole flow into the caller's encoder.
+
+use crate::config::{Config, Options};
+use crate::error::{BindError, PlanError};
+use crate::kernels::{
+    ClassCounts, ClassCountsBuffers, ClassWeightsBuffers, ClassWeightsKernel, CrossEntropyBuffers,
+    CrossEntropyKernel, DenominatorBuffers, DenominatorKernel, LossTotal, LossTotalBuffers, TableLayout,
+};
+use crate::pipeline::{Bound, create_buffer, tiles_of_logits};
+use crate::shape::Shape;
+use crate::spec::{ClassWeights, Spec};
+use crate::wgsl::Element;
+
+/// The buffers of one batch. Each is (buffer, offset, size); offsets are multiples of 4, and what is written
+/// lies in a buffer of its own.
+#[derive(Clone, Debug)]
+pub struct Batch<'a> {
+    /// `[rows, classes]`, `f32`, in the layout of the shape. Overwritten where `Options::in_place` is set.
+    pub logits: wgpu::BufferBinding<'a>,
+    /// `[rows]`, `i32` or `u32`.
+    pub labels: wgpu::BufferBinding<'a>,
+    /// `f32`, as `Spec::sample_weights` says.
+    pub sample_weights: Option<wgpu::BufferBinding<'a>>,
+    /// `[rows]`, `f32`, where `Options::grad_out` is set.
+    pub grad_out: Option<wgpu::BufferBinding<'a>>,
+    /// One `f32`, for `Denominator::External`.
+    pub external_denominator: Option<wgpu::BufferBinding<'a>>,
+    /// Gradients in the layout of the logits, unless `Options::in_place` is set.
+    pub logit_grads: Option<wgpu::BufferBinding<'a>>,
+}
+
+/// One training step's work, ready to be recorded as often as one likes.
+///
+/// The fields are the steps of the flow, in order: a trainer that all-reduces records them one by one and puts its
+/// own work between them.
+#[derive(Clone, Debug)]
+pub struct BoundStep {
+    /// Labels to counts; empty without live class weights. After it, counts may be all-reduced.
+    pub class_counts: Bound,
+    /// Counts to weights; empty without live class weights.
+    pub class_weights: Bound,
+    /// Labels and weights to the denominator. After it, the denominator may be all-reduced.
+    pub denominator: Bound,
+    /// Logits to losses and gradients.
+    pub cross_entropy: Bound,
+    /// Row losses to the loss.
+    pub loss_total: Bound,
+}
+
+impl BoundStep {
+    /// The steps, in the order of the flow.
+    pub fn steps(&self) -> [&Bound; 5] {
+        [&self.class_counts, &self.class_weights, &self.denominator, &self.cross_entropy, &self.loss_total]
+    }
+
+    /// How many dispatches a step has.
+    pub fn dispatches(&self) -> usize {
+        self.steps().iter().map(|bound| bound.dispatches()).sum()
+    }
+}
+
+/// A loss for one spec, shape and device: the kernels, compiled, and the buffers between them.
+///
+/// [`CrossEntropy::encode`] records counts, weights, denominator, losses, gradients and totals. It submits, maps,
+/// polls and allocates nothing.
+#[derive(Debug)]
+pub struct CrossEntropy {
+    config: Config,
+    class_counts: Option<ClassCounts>,
+    class_weights: Option<ClassWeightsKernel>,
+    denominator: DenominatorKernel,
+    cross_entropy: CrossEntropyKernel,
+    loss_total: LossTotal,
+    counts_buffer: Option<wgpu::Buffer>,
+    table_buffer: wgpu::Buffer,
+    row_losses_buffer: wgpu::Buffer,
+    denominator_partials: wgpu::Buffer,
+    loss_partials: wgpu::Buffer,
+}
+
+impl CrossEntropy {
+    /// Checks spec and shape, compiles the kernels and makes the buffers between them.
+    ///
+    /// # Errors
+    /// [`PlanError`] where the spec does not fit the shape, or either passes what the device can do.
+    pub fn new(
+        device: &wgpu::Device,
+        spec: &Spec,
+        shape: Shape,
+        options: &Options,
+    ) -> Result<Self, PlanError> {
+        let config = Config::new(device, spec, shape, options)?;
+        let live = matches!(spec.class_weights, ClassWeights::Live(_));
+        let layout = TableLayout::new(spec, &shape);
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let [table, row_losses, denominator_partials, loss_partials, counts] = sizes(spec, &shape);
+        for (name, size) in [table, row_losses, denominator_partials, loss_partials, counts] {
+            let limit = device.limits().max_buffer_size;
+            if size > limit {
+                return Err(PlanError::Limit { what: name, got: size, limit });
+            }
+        }
+        let limit = config.capabilities().max_binding_size;
+        if layout.size() > limit {
+            return Err(PlanError::Limit { what: "table", got: layout.size(), limit });
+        }
+        let make = |(name, size): (&'static str, u64)| create_buffer(device, name, size, usage, None);
+        Ok(Self {
+            class_counts: live.then(|| ClassCounts::new(device, &config)).transpose()?,
+            class_weights: live.then(|| ClassWeightsKernel::new(device, &config)).transpose()?,
+            denominator: DenominatorKernel::new(device, &config)?,
+            cross_entropy: CrossEntropyKernel::new(device, &config)?,
+            loss_total: LossTotal::new(device, &config)?,
+            counts_buffer: live.then(|| make(counts)).transpose()?,
+            table_buffer: create_buffer(device, table.0, table.1, usage, Some(&layout.initial(spec)))?,
+            row_losses_buffer: make(row_losses)?,
+            denominator_partials: make(denominator_partials)?,
+            loss_partials: make(loss_partials)?,
+            config,
+        })
+    }
+
+    /// Checks the buffers of a batch and makes the bind groups. Once for each set of buffers, not once a step.
+    ///
+    /// # Errors
+    /// [`BindError`] names the buffer, what was expected and what came.
+    pub fn bind(&self, device: &wgpu::Device, batch: &Batch<'_>) -> Result<BoundStep, BindError> {
+        let whole = wgpu::Buffer::as_entire_buffer_binding;
+        let table = whole(&self.table_buffer);
+        let mut class_counts = Bound::default();
+        let mut class_weights = Bound::default();
+        if let (Some(counts), Some(weights), Some(buffer)) =
+            (&self.class_counts, &self.class_weights, &self.counts_buffer)
+        {
+            class_counts = counts.bind(
+                device,
+                &ClassCountsBuffers { labels: batch.labels.clone(), class_counts: whole(buffer) },
+            )?;
+            class_weights = weights
+                .bind(device, &ClassWeightsBuffers { class_counts: whole(buffer), table: table.clone() })?;
+        }
+        Ok(BoundStep {
+            class_counts,
+            class_weights,
+            denominator: self.denominator.bind(
+                device,
+                &DenominatorBuffers {
+                    labels: batch.labels.clone(),
+                    sample_weights: batch.sample_weights.clone(),
+                    external_denominator: batch.external_denominator.clone(),
+                    partials: whole(&self.denominator_partials),
+                    table: table.clone(),
+                },
+            )?,
+            cross_entropy: self.cross_entropy.bind(
+                device,
+                &CrossEntropyBuffers {
+                    logits: batch.logits.clone(),
+                    labels: batch.labels.clone(),
+                    sample_weights: batch.sample_weights.clone(),
+                    grad_out: batch.grad_out.clone(),
+                    logit_grads: batch.logit_grads.clone(),
+                    row_losses: whole(&self.row_losses_buffer),
+                    table: table.clone(),
+                },
+            )?,
+            loss_total: self.loss_total.bind(
+                device,
+                &LossTotalBuffers {
+                    row_losses: whole(&self.row_losses_buffer),
+                    partials: whole(&self.loss_partials),
+                    table,
+                },
+            )?,
+        })
+    }
+
+    /// Records the whole flow in a compute pass of its own.
+    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder, step: &BoundStep) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: Some("wgpu_cross_entropy"),
+            timestamp_writes: None,
+        });
+        self.encode_in(&mut pass, step);
+    }
+
+    /// Records the whole flow in the caller's compute pass.
+    pub fn encode_in(&self, pass: &mut wgpu::ComputePass<'_>, step: &BoundStep) {
+        for bound in step.steps() {
+            bound.encode(pass);
+        }
+    }
+
+    /// What was chosen for this spec, shape and device.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The table: bytes `0..64` are the totals ([`Totals::from_bytes`](crate::Totals::from_bytes)), then come the
+    /// class weights; see [`TableLayout`]. Usage `COPY_SRC | COPY_DST`.
+    pub fn table(&self) -> &wgpu::Buffer {
+        &self.table_buffer
+    }
+
+    /// `[rows]`, `f32`: each row's loss before the denominator.
+    pub fn row_losses(&self) -> &wgpu::Buffer {
+        &self.row_losses_buffer
+    }
+
+    /// `[classes]`, `u32`, with live class weights.
+    pub fn class_counts(&self) -> Option<&wgpu::Buffer> {
+        self.counts_buffer.as_ref()
+    }
+
+    /// Every buffer that the plan holds, in bytes, by name.
+    pub fn memory(&self) -> Vec<(&'static str, u64)> {
+        sizes(self.config.spec(), self.config.shape()).into_iter().filter(|(_, size)| *size > 0).collect()
+    }
+
+    /// What was chosen and why, and what a step moves, in a few lines for a person.
+    pub fn describe(&self) -> String {
+        let (shape, variant) = (self.config.shape(), self.config.variant());
+        let tiles = tiles_of_logits(shape, self.config.capabilities(), 4).map_or(0, |tiles| tiles.len());
+        let logits = u64::from(shape.rows) * u64::from(shape.classes);
+        let load = match variant.element {
+            Element::F32 => "4-byte loads",
+            Element::F32x4 => "16-byte loads",
+        };
+        format!(
+            "{} rows of {} classes: strategy {:?} ({}), workgroups of {}{}, {load}, {tiles} tile(s)\n\
+             {} bytes of logits read, {} written; {} bytes of intermediates",
+            shape.rows,
+            shape.classes,
+            variant.strategy,
+            self.config.why(),
+            variant.workgroup_size,
+            if variant.subgroups { " with subgroups" } else { "" },
+            logits * 4,
+            logits * 4,
+            self.memory().iter().map(|(_, size)| size).sum::<u64>(),
+        )
+    }
+}
+
+/// Name and bytes of each buffer between the kernels; 0 where there is none.
+fn sizes(spec: &Spec, shape: &Shape) -> [(&'static str, u64); 5] {
+    let live = matches!(spec.class_weights, ClassWeights::Live(_));
+    [
+        ("table", TableLayout::new(spec, shape).size()),
+        ("row_losses", (u64::from(shape.rows) * 4).max(4)),
+        ("denominator_partials", DenominatorKernel::partials_size(shape.rows)),
+        ("loss_partials", LossTotal::partials_size(shape.rows)),
+        ("class_counts", if live { u64::from(shape.classes) * 4 } else { 0 }),
+    ]
+}
