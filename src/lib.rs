@@ -10,6 +10,8 @@ mod pipeline;
 mod plan;
 mod shape;
 mod spec;
+pub mod tolerance;
+mod validate;
 pub mod wgsl;
 pub use config::{Config, Options, RULES, Rule};
 pub use device::{DeviceOptions, Gpu};
@@ -24,3 +26,4 @@ pub use spec::{
     ClassWeights, CostMatrix, Denominator, LOGIT_LIMIT, LiveWeights, Reduction, SampleWeights, Spec,
     WeightScheme,
 };
+pub use validate::Validation;

@@ -308,11 +308,11 @@ impl Program {
         let (x, y) = grid(groups, self.caps.max_groups);
         params.groups_x = x;
         let align = u64::from(self.caps.offset_alignment);
-        let mut bound: Vec<(u32, Option<(wgpu::Buffer, u64, u64)>)> = Vec::new();
+        let mut bound: Vec<Option<BoundBuffer>> = Vec::new();
         let mut used: Vec<(&Binding, &Region<'_>)> = Vec::new();
-        for (binding, number) in self.bindings.iter().zip(0..) {
+        for binding in &self.bindings {
             if binding.name == "PARAMS" {
-                bound.push((number, None));
+                bound.push(None);
                 continue;
             }
             let Some((_, region)) = regions.iter().find(|(name, _)| *name == binding.name) else {
@@ -338,7 +338,7 @@ impl Program {
                 let limit = self.caps.max_binding_size;
                 return Err(BindError::BindingSize { name: region.name, need: size, limit });
             }
-            bound.push((number, Some((region.buffer.clone(), start, size))));
+            bound.push(Some(BoundBuffer { buffer: region.buffer.clone(), offset: start, size }));
         }
         Ok(Planned { program: self.clone(), params, grid: [x, y], bound })
     }
@@ -385,8 +385,16 @@ pub(crate) struct Planned {
     program: Program,
     params: Params,
     grid: [u32; 2],
-    /// By binding number: buffer, offset, size; none for the parameters.
-    bound: Vec<(u32, Option<(wgpu::Buffer, u64, u64)>)>,
+    /// By binding number; none for the parameters.
+    bound: Vec<Option<BoundBuffer>>,
+}
+
+/// A range of a buffer, at a legal offset.
+#[derive(Debug)]
+struct BoundBuffer {
+    buffer: wgpu::Buffer,
+    offset: u64,
+    size: u64,
 }
 
 /// Dispatches ready to be recorded, as often as one likes.
@@ -429,15 +437,16 @@ impl Bound {
                     let entries: Vec<_> = planned
                         .bound
                         .iter()
-                        .map(|(number, bound)| {
+                        .zip(0..)
+                        .map(|(bound, number)| {
                             let (buffer, offset, size) = match bound {
-                                Some((buffer, offset, size)) => (buffer, *offset, *size),
+                                Some(bound) => (&bound.buffer, bound.offset, bound.size),
                                 None => (&buffer, at, size),
                             };
                             let size = wgpu::BufferSize::new(size);
                             let binding = wgpu::BufferBinding { buffer, offset, size };
                             wgpu::BindGroupEntry {
-                                binding: *number,
+                                binding: number,
                                 resource: wgpu::BindingResource::Buffer(binding),
                             }
                         })

@@ -442,7 +442,8 @@ impl Variant {
     /// Whether the choices go together.
     pub fn is_sound(&self) -> bool {
         let class_last_only = self.element == Element::F32x4 || self.strategy == Strategy::Workgroup;
-        !(self.class_first && class_last_only) && !(self.subgroups && self.strategy == Strategy::Thread)
+        let subgroups_unused = self.subgroups && self.strategy == Strategy::Thread;
+        !(self.class_first && class_last_only || subgroups_unused)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::error::Error;
 
-use wgpu_cross_entropy::{Inputs, Shape, Spec, Totals, cpu};
+use wgpu_cross_entropy::{Inputs, Output, Shape, Spec, cpu};
 
 use crate::data::{Data, Part};
 use crate::model::{EPSILON, Layer, ONE_MINUS_BETA_1, ONE_MINUS_BETA_2, Trainer, Training, checked_loss};
@@ -53,7 +53,7 @@ impl<'a> CpuTrainer<'a> {
     }
 
     /// One step on the given rows of the training set.
-    pub fn step(&mut self, rows: &[u32]) -> Result<Totals<f64>, Box<dyn Error>> {
+    pub fn step(&mut self, rows: &[u32]) -> Result<Output<f64>, Box<dyn Error>> {
         let batch = self.data.train.select(rows);
         let weights: Option<Vec<f32>> =
             self.sample_weights.map(|weights| rows.iter().map(|&row| weights[row as usize]).collect());
@@ -67,9 +67,9 @@ impl<'a> CpuTrainer<'a> {
             ..Inputs::default()
         };
         let output = cpu::compute(&self.spec, &shape, &inputs)?;
-        let gradients = self.backward(&activations, output.logit_grads);
+        let gradients = self.backward(&activations, &output.logit_grads);
         self.adam.update(&mut self.parameters, &gradients, self.rate);
-        Ok(output.totals)
+        Ok(output)
     }
 
     /// The input of every layer and, last, the logits.
@@ -96,9 +96,9 @@ impl<'a> CpuTrainer<'a> {
     }
 
     /// The gradient of every parameter, from that of the logits.
-    fn backward(&self, activations: &[Vec<f64>], logit_grads: Vec<f64>) -> Vec<f64> {
+    fn backward(&self, activations: &[Vec<f64>], logit_grads: &[f64]) -> Vec<f64> {
         let mut gradients = vec![0.0; self.parameters.len()];
-        let mut dy = logit_grads;
+        let mut dy = logit_grads.to_vec();
         for (layer, x) in self.layers.iter().zip(activations).rev() {
             let parameters = &self.parameters[layer.first_parameter..][..layer.parameters()];
             let gradients = &mut gradients[layer.first_parameter..][..layer.parameters()];
@@ -126,7 +126,7 @@ impl<'a> CpuTrainer<'a> {
 impl Trainer for CpuTrainer<'_> {
     fn epoch(&mut self, order: &[u32]) -> Result<Vec<f64>, Box<dyn Error>> {
         let batches = order.chunks_exact(self.batch).enumerate();
-        batches.map(|(step, rows)| Ok(checked_loss(step, &self.step(rows)?)?)).collect()
+        batches.map(|(step, rows)| Ok(checked_loss(step, &self.step(rows)?.totals)?)).collect()
     }
 
     fn test_logits(&mut self) -> Result<Vec<f32>, Box<dyn Error>> {

@@ -16,7 +16,7 @@ use crate::data::Data;
 use crate::model::{EPSILON, Layer, ONE_MINUS_BETA_1, ONE_MINUS_BETA_2, Trainer, Training, checked_loss};
 
 /// Invocations of a workgroup, as `@workgroup_size` in the shaders has it.
-const WORKGROUP: usize = 64;
+const WORKGROUP: usize = 32;
 
 /// Bytes of one step's totals at the head of [`CrossEntropy::table`].
 const TOTALS_BYTES: u64 = 64;
@@ -36,36 +36,37 @@ pub struct Kernels {
 
 impl Kernels {
     pub fn new(device: &Device) -> Self {
-        let pipeline = |name: &str, text: &str| {
-            let label = format!("train_imbalanced.{name}");
-            let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                label: Some(&label),
-                source: wgpu::ShaderSource::Wgsl(text.into()),
+        let [advance, gather, dense, dense_backward_parameters, dense_backward_inputs, adam] =
+            shaders().map(|(name, text)| {
+                let label = format!("train_imbalanced.{name}");
+                let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                    label: Some(&label),
+                    source: wgpu::ShaderSource::Wgsl(text.into()),
+                });
+                device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                    label: Some(&label),
+                    layout: None,
+                    module: &module,
+                    entry_point: Some("main"),
+                    compilation_options: Default::default(),
+                    cache: None,
+                })
             });
-            device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(&label),
-                layout: None,
-                module: &module,
-                entry_point: Some("main"),
-                compilation_options: Default::default(),
-                cache: None,
-            })
-        };
-        Self {
-            advance: pipeline("advance", include_str!("shaders/advance.wgsl")),
-            gather: pipeline("gather", include_str!("shaders/gather.wgsl")),
-            dense: pipeline("dense", include_str!("shaders/dense.wgsl")),
-            dense_backward_parameters: pipeline(
-                "dense_backward_parameters",
-                include_str!("shaders/dense_backward_parameters.wgsl"),
-            ),
-            dense_backward_inputs: pipeline(
-                "dense_backward_inputs",
-                include_str!("shaders/dense_backward_inputs.wgsl"),
-            ),
-            adam: pipeline("adam", include_str!("shaders/adam.wgsl")),
-        }
+        Self { advance, gather, dense, dense_backward_parameters, dense_backward_inputs, adam }
     }
+}
+
+/// Name and text of each kernel. Those of a dense layer share the product of two matrices.
+pub fn shaders() -> [(&'static str, String); 6] {
+    let with_product = |text: &str| [include_str!("shaders/product.wgsl"), text].concat();
+    [
+        ("advance", include_str!("shaders/advance.wgsl").into()),
+        ("gather", include_str!("shaders/gather.wgsl").into()),
+        ("dense", with_product(include_str!("shaders/dense.wgsl"))),
+        ("dense_backward_parameters", with_product(include_str!("shaders/dense_backward_parameters.wgsl"))),
+        ("dense_backward_inputs", with_product(include_str!("shaders/dense_backward_inputs.wgsl"))),
+        ("adam", include_str!("shaders/adam.wgsl").into()),
+    ]
 }
 
 /// One dispatch, ready to be recorded.
@@ -177,8 +178,8 @@ impl<'a> GpuTrainer<'a> {
             for layer in &layers {
                 let constants = buffers.layer(layer, rows);
                 let y = buffers.empty("activations", rows * layer.outputs, BufferUsages::COPY_SRC);
-                let bindings = [&constants, &parameters, &activations[activations.len() - 1], &y];
-                dispatches.push(Dispatch::new(device, &kernels.dense, &bindings, rows * layer.outputs));
+                let bindings = [&constants, &activations[activations.len() - 1], &parameters, &y];
+                dispatches.push(Dispatch::new(device, &kernels.dense, &bindings, tiles(rows, layer.outputs)));
                 activations.push(y);
             }
             activations
@@ -214,7 +215,7 @@ impl<'a> GpuTrainer<'a> {
                 device,
                 &kernels.dense_backward_parameters,
                 &[&constants, x, &dy, &gradients],
-                layer.parameters(),
+                tiles(layer.inputs + 1, layer.outputs),
             ));
             // Nobody asks for the gradient of the features.
             if index > 0 {
@@ -222,8 +223,8 @@ impl<'a> GpuTrainer<'a> {
                 after.push(Dispatch::new(
                     device,
                     &kernels.dense_backward_inputs,
-                    &[&constants, &parameters, x, &dy, &dx],
-                    batch * layer.inputs,
+                    &[&constants, &dy, &parameters, x, &dx],
+                    tiles(batch, layer.inputs),
                 ));
                 dy = dx;
             }
@@ -340,6 +341,11 @@ impl Trainer for GpuTrainer<'_> {
         self.queue.submit([encoder.finish()]);
         self.read(&self.test_logits)
     }
+}
+
+/// Invocations for a matrix product of `rows` by `columns`, as `tile_of` in product.wgsl divides it.
+fn tiles(rows: usize, columns: usize) -> usize {
+    rows.div_ceil(4) * columns.div_ceil(4)
 }
 
 /// Makes buffers of four-byte elements.

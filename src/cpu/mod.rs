@@ -97,7 +97,7 @@ fn argmax(shape: &Shape, logits: &[f32], row: u32) -> u32 {
 }
 
 /// The sample weight of a row, broadcast as the spec says.
-fn sample_weight(spec: &Spec, shape: &Shape, inputs: &Inputs<'_>, row: u32) -> f64 {
+pub(crate) fn sample_weight(spec: &Spec, shape: &Shape, inputs: &Inputs<'_>, row: u32) -> f64 {
     use crate::spec::SampleWeights;
     let Some(weights) = inputs.sample_weights else { return 1.0 };
     let index = match spec.sample_weights {

@@ -1,14 +1,14 @@
 //! The oracle's gradients against central differences of its losses, in `f64`.
 //!
-//! The objective is `sum_i grad_out_i * row_loss_i / D`; `D`, the weights and the costs are written down here a
-//! second time, from their definitions. The logits lie on a grid of 2^-10 and the steps are 2^-6 and 2^-7, so every
-//! perturbed logit is an exact `f32`.
+//! The objective is `sum_i grad_out_i * row_loss_i / D`; `D`, the weights and the costs are written down here
+//! a second time, from their definitions. The logits lie on a grid of 2^-10 and the steps are 2^-6 and 2^-7,
+//! so every perturbed logit is an exact `f32`.
 //!
-//! As a function of one logit, a row's loss is `softplus(x - c)` up to a linear term, times the row's factors. So the
-//! truncation error of Richardson's extrapolation `(4 D(h/2) - D(h)) / 3` is known: at most `h^4 / 288` times the
-//! largest fifth derivative between `x - h` and `x + h`. The fifth derivative of softplus is
-//! `s (1-s) (1 - 14 s + 36 s^2 - 24 s^3)` with the logistic `s`; the cubic stays within plus and minus 1, and
-//! `s (1-s)` grows by at most `e^h` over a distance of `h`. See [`tolerance`] for the rounding.
+//! As a function of one logit, a row's loss is `softplus(x - c)` up to a linear term, times the row's
+//! factors. So the truncation error of Richardson's extrapolation `(4 D(h/2) - D(h)) / 3` is known: at most
+//! `h^4 / 288` times the largest fifth derivative between `x - h` and `x + h`. The fifth derivative of
+//! softplus is `s (1-s) (1 - 14 s + 36 s^2 - 24 s^3)` with the logistic `s`; the cubic stays within plus and
+//! minus 1, and `s (1-s)` grows by at most `e^h` over a distance of `h`. See [`tolerance`] for the rounding.
 
 use wgpu_cross_entropy::{
     ClassWeights, CostMatrix, Denominator, Inputs, LOGIT_LIMIT, LiveWeights, Output, Reduction,
@@ -72,8 +72,8 @@ struct Problem {
 }
 
 impl Problem {
-    /// Random logits of at most 4, labels of every kind, and random weights as the spec asks for them. Padding is
-    /// NaN, for nothing may read it.
+    /// Random logits of at most 4, labels of every kind, and random weights as the spec asks for them.
+    /// Padding is NaN, for nothing may read it.
     fn random(random: &mut Random, spec: Spec, shape: Shape, with_grad_out: bool) -> Self {
         let mut logits = vec![f32::NAN; shape.logits_len() as usize];
         for row in 0..shape.rows {
@@ -104,8 +104,8 @@ impl Problem {
         problem
     }
 
-    /// A cost is a step function of the logits. A perturbation moves a difference of two logits by at most `STEP`,
-    /// so a lead of four steps keeps every prediction.
+    /// A cost is a step function of the logits. A perturbation moves a difference of two logits by at most
+    /// `STEP`, so a lead of four steps keeps every prediction.
     fn avoid_kinks(&mut self) {
         for row in 0..self.shape.rows {
             let predicted = self.prediction(row);
@@ -249,7 +249,7 @@ impl Problem {
                 let error = (got - want).abs();
                 assert!(
                     error <= tolerance,
-                    "row {row}, class {class}: gradient {got:e}, difference {want:e}, tolerance {tolerance:e}: {self:?}"
+                    "row {row}, class {class}: {got:e}, not {want:e} (tolerance {tolerance:e}): {self:?}"
                 );
             }
         }
@@ -266,6 +266,14 @@ impl Problem {
             self.class(row).map_or(0.0, |class| self.sample_weight(row) * self.class_weight(class))
         };
         let totals = &output.totals;
+        // Few exact factors a row, and a sum over the rows.
+        let near = |got: f64, want: f64| {
+            let tolerance = 2.0 * (f64::from(self.shape.rows) + 10.0) * ROUNDING * want.abs();
+            assert!((got - want).abs() <= tolerance, "{got:e}, not {want:e}: {self:?}");
+        };
+        near(totals.weight_sum, rows().map(weight).sum());
+        let valid = || rows().filter(|&row| self.class(row).is_some());
+        near(totals.sample_weight_sum, valid().map(|row| self.sample_weight(row)).sum());
         assert_eq!(totals.valid_rows, count(&|row| self.class(row).is_some()), "{self:?}");
         assert_eq!(totals.ignored_rows, count(&ignored), "{self:?}");
         assert_eq!(totals.out_of_range_rows, count(&bad), "{self:?}");
@@ -296,9 +304,9 @@ impl Problem {
     ///
     /// A row's loss is a sum of `classes` exponentials under a logarithm that is at least ln 2 or exact by
     /// `ln_1p`, times four factors; the objective sums `rows` of them: fewer than `2 (classes + rows + 10)`
-    /// roundings, relative to the sum of the absolute values. Two such values over twice a step, weighted 4/3 at
-    /// `h/2` and 1/3 at `h`, give three times that over `h`. The gradient itself takes one sum of `classes`
-    /// exponentials, a division and four factors.
+    /// roundings, relative to the sum of the absolute values. Two such values over twice a step, weighted 4/3
+    /// at `h/2` and 1/3 at `h`, give three times that over `h`. The gradient itself takes one sum of
+    /// `classes` exponentials, a division and four factors.
     fn tolerance(&self, scale: f64, spread: f64, magnitude: f64, want: f64) -> f64 {
         let h = f64::from(STEP);
         let truncation = scale.abs() * h.exp() * spread * h.powi(4) / 288.0;
@@ -392,7 +400,8 @@ fn gradients_of_many_classes() {
     }
 }
 
-/// At p = 0.9999999 the loss is 1e-7, and so is every rounding and truncation error: the comparison is relative.
+/// At p = 0.9999999 the loss is 1e-7, and so is every rounding and truncation error: the comparison is
+/// relative.
 #[test]
 fn gradients_of_confident_targets() {
     let mut random = Random::new(4);
@@ -455,6 +464,48 @@ fn gradients_beside_masked_classes() {
             problem.avoid_kinks();
             problem.check();
         }
+    }
+}
+
+/// A masked label costs an infinite loss with the gradient of a certain mistake, and nothing where it weighs
+/// nothing: no 0 times infinity.
+#[test]
+fn a_masked_label_costs_nothing_where_it_weighs_nothing() {
+    let logits = [f32::NEG_INFINITY, 1.0, 1.0];
+    let output = |weight: f32| {
+        let spec = Spec {
+            sample_weights: SampleWeights::PerRow,
+            reduction: Reduction::Mean(Denominator::ValidRows),
+            ..Spec::default()
+        };
+        let inputs =
+            Inputs { logits: &logits, labels: &[0], sample_weights: Some(&[weight]), ..Inputs::default() };
+        cpu::compute(&spec, &Shape::new(1, 3), &inputs).unwrap()
+    };
+    let (masked, weightless) = (output(2.0), output(0.0));
+    assert_eq!((masked.totals.loss, masked.row_losses[0]), (f64::INFINITY, f64::INFINITY));
+    assert_eq!(masked.logit_grads, [-2.0, 1.0, 1.0]);
+    assert_eq!((weightless.totals.loss, weightless.row_losses[0]), (0.0, 0.0));
+    assert_eq!(weightless.logit_grads, [0.0; 3]);
+    assert_eq!((weightless.totals.nonfinite_rows, weightless.totals.nonzero_rows), (0, 0));
+}
+
+/// The weight of a class that no row has is what a caller reads; it changes no loss.
+#[test]
+fn absent_classes_have_the_weight_that_was_asked_for() {
+    for scheme in [WeightScheme::Balanced, WeightScheme::Inverse] {
+        let output = |absent_weight| {
+            let class_weights = ClassWeights::Live(LiveWeights { scheme, absent_weight });
+            let spec = Spec { class_weights, ..Spec::default() };
+            let inputs =
+                Inputs { logits: &[1.0, 2.0, 3.0, 4.0, 0.0, 2.0], labels: &[0, 2], ..Inputs::default() };
+            cpu::compute(&spec, &Shape::new(2, 3), &inputs).unwrap()
+        };
+        let (absent, zero) = (output(0.75), output(0.0));
+        assert_eq!(absent.class_weights, Some(vec![1.0, 0.75, 1.0]));
+        assert_eq!(zero.class_weights, Some(vec![1.0, 0.0, 1.0]));
+        assert_eq!(absent.totals, zero.totals);
+        assert_eq!(absent.logit_grads, zero.logit_grads);
     }
 }
 

@@ -1,8 +1,9 @@
 //! The golden cases of Keras, PyTorch and scikit-learn, through the oracle.
 //!
-//! A case is run as a whole, every expected output compared, or it has a reason why the present [`Spec`] cannot
-//! say it. Where the crate means something else than the framework on purpose, the case is still compared: against
-//! the crate's rule, after a check that the framework has the value that the rule replaces ([`Deviation`]).
+//! A case is run as a whole, every expected output compared, or it has a reason why the present [`Spec`]
+//! cannot say it. Where the crate means something else than the framework on purpose, the case is still
+//! compared: against the crate's rule, after a check that the framework has the value that the rule replaces
+//! ([`Deviation`]).
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -56,13 +57,13 @@ const DEVIATIONS: [(Deviation, usize); 3] =
 /// Where the crate means something else than the framework.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Deviation {
-    /// A mean over nothing is 0 with gradient 0; PyTorch gives NaN for the loss, and for the gradient of rows of
-    /// weight 0.
+    /// A mean over nothing is 0 with gradient 0; PyTorch gives NaN for the loss, and for the gradient of rows
+    /// of weight 0.
     EmptyMean,
     /// An ignored row has gradient 0 whatever its logits hold; PyTorch multiplies NaN by 0.
     IgnoredRow,
-    /// Logits are clamped to `LOGIT_LIMIT`, so that a loss stays finite in `f32`; in `f64` nothing overflows and
-    /// PyTorch gives the difference of the logits.
+    /// Logits are clamped to `LOGIT_LIMIT`, so that a loss stays finite in `f32`; in `f64` nothing overflows
+    /// and PyTorch gives the difference of the logits.
     LogitLimit,
 }
 
@@ -316,7 +317,8 @@ fn sample_weights(goldens: &Goldens, case: &Case, batch: &mut Batch) -> Result<(
         })
         .collect();
 
-    // Leading axes that agree and then ones: a weight a sample. Leading ones and then axes that agree: a step.
+    // Leading axes that agree and then ones: a weight a sample. Leading ones and then axes that agree: a
+    // step.
     let agree = given.iter().zip(&over).take_while(|(a, b)| a == b).count();
     let ones = given.iter().take_while(|length| **length == 1).count();
     let product = |axes: &[usize]| axes.iter().product::<usize>() as u32;
@@ -496,7 +498,8 @@ fn deviate(
             return wrong("a reduced loss of clamped logits is not worked out here");
         }
         for row in (0..batch.shape.rows).filter(|&row| beyond(row)) {
-            // Logits this far apart leave one probability of 1: the loss is the largest logit less the label's.
+            // Logits this far apart leave one probability of 1: the loss is the largest logit less the
+            // label's.
             let z = |i: usize| f64::from(batch.logits[i].clamp(-LOGIT_LIMIT, LOGIT_LIMIT));
             let largest = row_logits(row).map(z).fold(f64::NEG_INFINITY, f64::max);
             let loss = largest - z(batch.shape.index(row, batch.labels[row as usize] as u32) as usize);
@@ -551,8 +554,9 @@ fn accuracy_of(totals: &Totals<f64>) -> f64 {
     f64::from(totals.correct_rows) / f64::from(totals.valid_rows)
 }
 
-/// Both sides are `f64` on the same inputs. The values came from formulas that cancel where the oracle's do not
-/// (`p - 1` at a confident label), so the yardstick is the largest value of the tensor, and 1e-12 below that.
+/// Both sides are `f64` on the same inputs. The values came from formulas that cancel where the oracle's do
+/// not (`p - 1` at a confident label), so the yardstick is the largest value of the tensor, and 1e-12 below
+/// that.
 fn close(name: &str, got: &[f64], want: &[f64]) -> Result<(), Stop> {
     if got.len() != want.len() {
         return wrong(format!("{name} holds {} values, not {}", got.len(), want.len()));
@@ -605,7 +609,8 @@ fn softmax_ce_by_formula(goldens: &Goldens, case: &Case) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Log-sum-exp of some rows. It does not depend on the label, so class 0 stands in for it and no row is ignored.
+/// Log-sum-exp of some rows. It does not depend on the label, so class 0 stands in for it and no row is
+/// ignored.
 fn lse(batch: &Batch, rows: &[i64]) -> Vec<f64> {
     let classes = batch.shape.classes as usize;
     let logits: Vec<f32> =

@@ -1,5 +1,5 @@
-//! What must hold for any batch. Most of it holds bit for bit; where an order of summation differs, the tolerance
-//! counts the roundings.
+//! What must hold for any batch. Most of it holds bit for bit; where an order of summation differs, the
+//! tolerance counts the roundings.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -134,7 +134,8 @@ fn batch_of(shape: Shape, spec: Spec) -> impl Strategy<Value = Batch> {
         (0u8..16).prop_map(|x| f32::from(x) / 2.0),
     )
         .prop_map(move |(grid, labels, weights, grad_out, denominator)| {
-            // Multiples of 2^-8 and, below them, a multiple of 2^-12 for each class: no ties for the prediction.
+            // Multiples of 2^-8 and, below them, a multiple of 2^-12 for each class: no ties for the
+            // prediction.
             let mut logits: Vec<f32> = grid.into_iter().map(|x| f32::from(x) / 256.0).collect();
             for row in 0..shape.rows {
                 for class in 0..shape.classes {
@@ -180,8 +181,8 @@ fn close(a: &[f64], b: &[f64], roundings: f64) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Roundings of a loss or of a gradient in another order of the classes: two sums, each under a logarithm that
-/// shrinks no relative error or over one another, and the factors.
+/// Roundings of a loss or of a gradient in another order of the classes: two sums, each under a logarithm
+/// that shrinks no relative error or over one another, and the factors.
 fn roundings(shape: &Shape) -> f64 {
     4.0 * (f64::from(shape.classes) + 10.0)
 }
@@ -326,7 +327,8 @@ proptest! {
             };
             close(&grads(&b, row), &grads(&a, from), roundings)?;
         }
-        close(&[a.totals.loss, a.totals.denominator], &[b.totals.loss, b.totals.denominator], 2.0 * roundings)?;
+        let sums = |output: &Output<f64>| [output.totals.loss, output.totals.denominator];
+        close(&sums(&a), &sums(&b), 2.0 * roundings)?;
         prop_assert_eq!(a.class_counts, b.class_counts);
         prop_assert_eq!(a.class_weights, b.class_weights);
         prop_assert_eq!(a.totals.nonzero_rows, b.totals.nonzero_rows);
@@ -343,7 +345,9 @@ proptest! {
     #[test]
     fn class_weights_of_ones_are_none(batch in batches()) {
         let ones = ClassWeights::Given(vec![1.0; batch.shape.classes as usize]);
-        let with = |class_weights| Batch { spec: Spec { class_weights, ..batch.spec.clone() }, ..batch.clone() };
+        let with = |class_weights| {
+            Batch { spec: Spec { class_weights, ..batch.spec.clone() }, ..batch.clone() }
+        };
         let given = Output { class_weights: None, ..with(ones).compute() };
         same(&given, &with(ClassWeights::None).compute())?;
     }
@@ -379,7 +383,8 @@ proptest! {
         prop_assert_eq!(f64::from(denominator), whole.totals.denominator);
         let (rows, classes) = (batch.shape.rows as usize, batch.shape.classes as usize);
         let part = |start: usize, end: usize| {
-            let of_rows = |values: &Option<Vec<f32>>| values.as_ref().map(|values| values[start..end].to_vec());
+            let of_rows =
+                |values: &Option<Vec<f32>>| values.as_ref().map(|values| values[start..end].to_vec());
             Batch {
                 spec: Spec { reduction: Reduction::Mean(Denominator::External), ..batch.spec.clone() },
                 shape: Shape::new((end - start) as u32, batch.shape.classes),
@@ -435,7 +440,9 @@ proptest! {
             !batch.is_ignored(*row) && (0..batch.shape.classes as i32).contains(&batch.labels[*row as usize])
         };
         let valid: Vec<u32> = (0..batch.shape.rows).filter(counts).collect();
-        prop_assume!(!valid.is_empty());
+        if valid.is_empty() {
+            return Ok(());
+        }
         let row = *at.get(&valid);
         let indices: Vec<usize> = batch.row(row).collect();
         let mut other = batch.clone();
@@ -447,7 +454,8 @@ proptest! {
         prop_assert_eq!(a.totals.denominator, b.totals.denominator);
         indices.iter().for_each(|index| a.logit_grads[*index] = f64::NAN);
         a.row_losses[row as usize] = f64::NAN;
-        let same_or_nan = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| a == b || a.is_nan() && b.is_nan());
+        let same_or_nan =
+            |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| a == b || a.is_nan() && b.is_nan());
         prop_assert!(same_or_nan(&a.row_losses, &b.row_losses));
         prop_assert!(same_or_nan(&a.logit_grads, &b.logit_grads));
     }

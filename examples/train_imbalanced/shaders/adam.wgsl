@@ -24,7 +24,7 @@ struct State {
 @group(0) @binding(4) var<storage, read_write> moments_2: array<f32>;
 @group(0) @binding(5) var<storage, read_write> parameters: array<f32>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(32)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= constants.count) {
         return;

@@ -1,34 +1,28 @@
 // The gradient of a dense layer's weights and biases: dw[i][o] = sum over the rows of x[row][i] * dy[row][o].
-// One invocation a parameter.
-
-// As in dense.wgsl.
-struct Layer {
-    rows: u32,
-    inputs: u32,
-    outputs: u32,
-    first_parameter: u32,
-    relu: u32,
-}
+// One invocation a tile of four inputs by four outputs: see product.wgsl, which comes before this text.
 
 @group(0) @binding(0) var<uniform> layer: Layer;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> dy: array<f32>;
+// x: [rows, inputs].
+@group(0) @binding(1) var<storage, read> left: array<f32>;
+// dy: [rows, outputs].
+@group(0) @binding(2) var<storage, read> right: array<f32>;
 // Of all layers, in the layout of the parameters.
 @group(0) @binding(3) var<storage, read_write> gradients: array<f32>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(32)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let i = id.x / layer.outputs;
-    let o = id.x % layer.outputs;
-    if (i > layer.inputs) {
+    // One row more than there are inputs: the bias is a weight whose input is always 1.
+    let tile = tile_of(id.x, layer.inputs + 1u, layer.outputs);
+    if (tile.row > layer.inputs) {
         return;
     }
-    var sum = 0.0;
-    for (var row = 0u; row < layer.rows; row++) {
-        // The bias is a weight whose input is always 1. The index is clamped because both arms of a select
-        // are evaluated.
-        let input = x[row * layer.inputs + min(i, layer.inputs - 1u)];
-        sum += select(input, 1.0, i == layer.inputs) * dy[row * layer.outputs + o];
+    let inputs = min(tile.rows, vec4(layer.inputs - 1u));
+    let result = product(inputs, layer.inputs, tile.columns, layer.outputs, layer.rows);
+    for (var r = 0u; r < min(4u, layer.inputs + 1u - tile.row); r++) {
+        for (var c = 0u; c < min(4u, layer.outputs - tile.column); c++) {
+            let i = tile.row + r;
+            let gradient = select(result.sums[r][c], result.right_sums[c], i == layer.inputs);
+            gradients[layer.first_parameter + i * layer.outputs + tile.column + c] = gradient;
+        }
     }
-    gradients[layer.first_parameter + id.x] = sum;
 }

@@ -26,7 +26,7 @@ struct State {
 @group(0) @binding(7) var<storage, read_write> labels: array<i32>;
 @group(0) @binding(8) var<storage, read_write> weights: array<f32>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(32)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let row = id.x / constants.features;
     let feature = id.x % constants.features;

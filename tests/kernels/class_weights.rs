@@ -1,0 +1,41 @@
+use crate::support::{Guarded, gpus, run};
+use wgpu_cross_entropy::kernels::{ClassWeightsBuffers, ClassWeightsKernel, TableLayout};
+use wgpu_cross_entropy::tolerance::{ULP, Worst};
+use wgpu_cross_entropy::{ClassWeights, Config, LiveWeights, Options, Shape, Spec, WeightScheme, cpu};
+
+/// Both formulas; absent classes get the absent weight and are never infinite; one class; no rows at all; counts above
+/// 2^24, which f32 cannot count; 262,144 classes, more than a workgroup has invocations by far.
+#[test]
+fn weights_follow_the_formula() {
+    let many: Vec<u32> = (0..262_144).map(|c| c % 7 * 1000).collect();
+    let all_counts: [&[u32]; 6] =
+        [&[10, 53, 681, 638, 199, 18], &[0, 5, 0, 20_000_001], &[9], &[0, 0, 0], &[u32::MAX / 2, 1], &many];
+    for gpu in gpus() {
+        for counts in all_counts {
+            for scheme in [WeightScheme::Balanced, WeightScheme::Inverse] {
+                for absent_weight in [0.0, 2.5] {
+                    let live = LiveWeights { scheme, absent_weight };
+                    let spec = Spec { class_weights: ClassWeights::Live(live.clone()), ..Spec::default() };
+                    let shape = Shape::new(4, counts.len() as u32);
+                    let config = Config::new(&gpu.device, &spec, shape, &Options::default()).unwrap();
+                    let kernel = ClassWeightsKernel::new(&gpu.device, &config).unwrap();
+                    let words = TableLayout::new(&spec, &shape).size() as usize / 4;
+                    let counts_buffer = Guarded::new(gpu, 64, counts);
+                    let table = Guarded::output(gpu, 64, words);
+                    let buffers =
+                        ClassWeightsBuffers { class_counts: counts_buffer.binding(), table: table.binding() };
+                    let bound = kernel.bind(&gpu.device, &buffers).unwrap();
+                    run(gpu, |pass| bound.encode(pass));
+                    let got = &table.read_floats(gpu)[16..];
+                    let want = cpu::class_weights(&live, counts);
+                    // Counts and their sum rounded to f32, a product, a division: 1.5 + 2.5 ulp.
+                    let tolerance: Vec<f64> = want.iter().map(|w| w.abs() * 4.0 * ULP).collect();
+                    let worst = Worst::of("class_weights", got, &want, &tolerance);
+                    assert!(worst.passed(), "{}: {live:?} {worst}", gpu.describe());
+                    assert!(got.iter().all(|w| w.is_finite()));
+                }
+            }
+        }
+        println!("{}: ok", gpu.describe());
+    }
+}

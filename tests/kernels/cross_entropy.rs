@@ -1,0 +1,433 @@
+use crate::support::{Batch, Guarded, cost_matrix, full_spec, given_weights, gpus, run};
+use wgpu_cross_entropy::kernels::TableLayout;
+use wgpu_cross_entropy::wgsl::Strategy;
+use wgpu_cross_entropy::{
+    CrossEntropy, Denominator, Gpu, Options, Output, Reduction, SampleWeights, Shape, Spec, Totals,
+    Validation, WeightScheme, cpu,
+};
+
+/// Runs a plan on buffers with poison around every one, each starting `at` words into its buffer.
+fn run_plan(gpu: &Gpu, batch: &Batch, options: &Options, at: usize) -> (CrossEntropy, Output<f32>) {
+    let Batch { spec, shape, .. } = batch;
+    let options = Options { grad_out: batch.grad_out.is_some(), ..*options };
+    let plan = CrossEntropy::new(&gpu.device, spec, *shape, &options).unwrap();
+    let logits = Guarded::floats(gpu, at, &batch.logits);
+    let labels = Guarded::labels(gpu, at, &batch.labels);
+    let sample_weights = batch.sample_weights.as_ref().map(|weights| Guarded::floats(gpu, at, weights));
+    let grad_out = batch.grad_out.as_ref().map(|grads| Guarded::floats(gpu, at, grads));
+    let external = batch.external.map(|value| Guarded::floats(gpu, at, &[value]));
+    let grads = (!options.in_place).then(|| Guarded::output(gpu, at, batch.logits.len()));
+    let step = plan
+        .bind(
+            &gpu.device,
+            &wgpu_cross_entropy::Batch {
+                logits: logits.binding(),
+                labels: labels.binding(),
+                sample_weights: sample_weights.as_ref().map(Guarded::binding),
+                grad_out: grad_out.as_ref().map(Guarded::binding),
+                external_denominator: external.as_ref().map(Guarded::binding),
+                logit_grads: grads.as_ref().map(Guarded::binding),
+            },
+        )
+        .unwrap();
+    run(gpu, |pass| plan.encode_in(pass, &step));
+
+    let read = |name, buffer, size| {
+        pollster::block_on(wgpu_cross_entropy::read(&gpu.device, &gpu.queue, name, buffer, size)).unwrap()
+    };
+    let layout = TableLayout::new(spec, shape);
+    let table = read("table", plan.table(), layout.size());
+    let row_losses = read("row_losses", plan.row_losses(), u64::from(shape.rows) * 4);
+    let mut logit_grads = grads.as_ref().unwrap_or(&logits).read_floats(gpu);
+    // What lies between the rows must be as it was: poison in both cases. Then it is 0, as the oracle has it.
+    let mut used = vec![false; logit_grads.len()];
+    for row in 0..shape.rows {
+        for class in 0..shape.classes {
+            used[shape.index(row, class) as usize] = true;
+        }
+    }
+    for (grad, used) in logit_grads.iter_mut().zip(used) {
+        if !used {
+            assert_eq!(grad.to_bits(), crate::support::POISON, "padding was written");
+            *grad = 0.0;
+        }
+    }
+    if grads.is_some() {
+        let unchanged: Vec<u32> = batch.logits.iter().map(|x| x.to_bits()).collect();
+        assert_eq!(logits.read(gpu), unchanged, "logits were written");
+    }
+    let class_weights = spec_has_weights(spec).then(|| {
+        let from = layout.class_weights() as usize;
+        bytemuck::pod_collect_to_vec(&table[from..from + shape.classes as usize * 4])
+    });
+    let class_counts = plan.class_counts().map(|counts| {
+        bytemuck::pod_collect_to_vec(&read("class_counts", counts, u64::from(shape.classes) * 4))
+    });
+    let output = Output {
+        totals: Totals::from_bytes(&table).unwrap(),
+        row_losses: bytemuck::pod_collect_to_vec(&row_losses),
+        logit_grads,
+        class_counts,
+        class_weights,
+    };
+    (plan, output)
+}
+
+fn spec_has_weights(spec: &Spec) -> bool {
+    spec.class_weights != wgpu_cross_entropy::ClassWeights::None
+}
+
+fn check(gpu: &Gpu, batch: &Batch, options: &Options, at: usize) -> f64 {
+    let (plan, got) = run_plan(gpu, batch, options, at);
+    let want = cpu::compute(&batch.spec, &batch.shape, &batch.inputs()).unwrap();
+    let validation = Validation::of(plan.config(), &batch.inputs(), &got, &want);
+    assert!(
+        validation.passed(),
+        "{}: {:?}\n{options:?}\n{:?}\n{validation}",
+        gpu.describe(),
+        batch.shape,
+        batch.spec.reduction,
+    );
+    validation.outputs.iter().map(|worst| worst.ratio()).fold(0.0, f64::max)
+}
+
+/// Bits, so that NaN equals itself.
+fn bits(output: &Output<f32>) -> (Vec<u32>, Vec<u32>, [u32; 2]) {
+    let of = |floats: &[f32]| floats.iter().map(|x| x.to_bits()).collect();
+    (
+        of(&output.row_losses),
+        of(&output.logit_grads),
+        [output.totals.loss.to_bits(), output.totals.loss_sum.to_bits()],
+    )
+}
+
+const STRATEGIES: [Option<Strategy>; 2] = [Some(Strategy::Thread), Some(Strategy::Workgroup)];
+
+/// Every option at once, in both strategies: class counts with tails of 0 to 3 around a load of four and around a
+/// workgroup's reach, both sides of the table's edges (64 and 32,768 on CPUs; 32, 512 and 2,048 on GPUs), at an aligned
+/// offset and one that no 16-byte load can take.
+#[test]
+fn every_number_of_classes() {
+    for gpu in gpus() {
+        let mut worst = 0.0f64;
+        for strategy in STRATEGIES {
+            let options = Options { strategy, ..Options::default() };
+            for classes in [1, 2, 3, 4, 5, 7, 8, 12, 31, 32, 33, 64, 65, 127, 128, 256, 257, 1000, 2052] {
+                let rows = if classes > 200 { 24 } else { 50 };
+                let batch = Batch::random(classes.into(), &full_spec(classes), Shape::new(rows, classes));
+                for at in [0, 4, 3] {
+                    worst = worst.max(check(gpu, &batch, &options, at));
+                }
+            }
+        }
+        println!("{}: worst {worst:.3} of the tolerance", gpu.describe());
+    }
+}
+
+/// Rows around a workgroup and a group of rows, and more workgroups than one dimension of a grid holds.
+#[test]
+fn every_number_of_rows() {
+    for gpu in gpus() {
+        for rows in [0, 1, 2, 7, 8, 9, 63, 64, 65, 255, 4095, 4096, 4097, 70_000] {
+            check(
+                gpu,
+                &Batch::random(rows.into(), &full_spec(3), Shape::new(rows, 3)),
+                &Options::default(),
+                0,
+            );
+        }
+        // A workgroup a row: 70,000 workgroups.
+        let options =
+            Options { strategy: Some(Strategy::Workgroup), workgroup_size: Some(4), ..Options::default() };
+        let batch = Batch::random(8, &full_spec(4), Shape::new(70_000, 4));
+        check(gpu, &batch, &options, 0);
+    }
+}
+
+/// 262,144 classes: one driver (llvmpipe) leaves loops after 65,535 turns without a word.
+#[test]
+fn many_classes() {
+    for gpu in gpus() {
+        for classes in [262_144, 262_143] {
+            let batch = Batch::random(1, &Spec::default(), Shape::new(3, classes));
+            check(gpu, &batch, &Options::default(), 0);
+        }
+        let refused = CrossEntropy::new(
+            &gpu.device,
+            &Spec::default(),
+            Shape::new(3, 262_144),
+            &Options { strategy: Some(Strategy::Thread), ..Options::default() },
+        );
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "number of classes with an invocation a row is 262144; the device allows 65536"
+        );
+    }
+}
+
+/// Every workgroup size, with and without subgroups, with and without 16-byte loads.
+#[test]
+fn every_variant() {
+    for gpu in gpus() {
+        for strategy in STRATEGIES {
+            for workgroup_size in [1, 2, 4, 8, 16, 32, 64, 128, 256] {
+                for (subgroups, vectorize) in [(true, true), (false, true), (true, false)] {
+                    let options = Options {
+                        strategy,
+                        workgroup_size: Some(workgroup_size),
+                        subgroups: Some(subgroups),
+                        vectorize: Some(vectorize),
+                        ..Options::default()
+                    };
+                    check(gpu, &Batch::random(2, &full_spec(68), Shape::new(33, 68)), &options, 0);
+                }
+            }
+        }
+    }
+}
+
+/// Padded rows, vocabularies with a stride that 16-byte loads can take, time steps, class-first blocks.
+#[test]
+fn every_layout() {
+    let shapes = [
+        Shape::new(40, 5).with_row_stride(8),
+        Shape::new(40, 100).with_row_stride(104),
+        Shape::new(40, 100).with_row_stride(101),
+        Shape::temporal(10, 7, 6),
+        Shape::class_first(1, 19, 64),
+        Shape::class_first(3, 5, 21),
+        Shape::class_first(2, 130, 9).with_row_stride(130 * 9 + 5),
+    ];
+    for gpu in gpus() {
+        for shape in shapes {
+            for in_place in [false, true] {
+                let options = Options { in_place, ..Options::default() };
+                check(gpu, &Batch::random(6, &full_spec(shape.classes), shape), &options, 1);
+            }
+        }
+        let refused = CrossEntropy::new(
+            &gpu.device,
+            &Spec::default(),
+            Shape::class_first(1, 3, 4),
+            &Options { strategy: Some(Strategy::Workgroup), ..Options::default() },
+        );
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "strategy is Workgroup; class-first layouts take Thread"
+        );
+    }
+}
+
+/// Every reduction, every source of weights, every broadcast, with and without an upstream gradient.
+#[test]
+fn every_option() {
+    use Denominator::*;
+    let reductions = [WeightSum, ValidRows, SampleWeightSum, NonZeroWeights, Rows, External]
+        .map(Reduction::Mean)
+        .into_iter()
+        .chain([Reduction::None, Reduction::Sum]);
+    for gpu in gpus() {
+        let mut seed = 0;
+        for reduction in reductions.clone() {
+            for sample_weights in
+                [SampleWeights::None, SampleWeights::PerRow, SampleWeights::PerSample, SampleWeights::PerStep]
+            {
+                let weights = match seed % 4 {
+                    0 => given_weights(6),
+                    1 => WeightScheme::Balanced.into(),
+                    2 => WeightScheme::Inverse.into(),
+                    _ => wgpu_cross_entropy::ClassWeights::None,
+                };
+                seed += 1;
+                let spec = Spec {
+                    ignore_index: (seed % 3 != 0).then_some(seed % 5 - 1),
+                    class_weights: weights,
+                    sample_weights,
+                    cost_matrix: (seed % 2 == 0).then(|| cost_matrix(6)),
+                    reduction,
+                };
+                let batch = Batch::random(seed as u64, &spec, Shape::temporal(30, 4, 6));
+                check(gpu, &batch, &Options::default(), 0);
+                check(gpu, &batch.without_grad_out(), &Options::default(), 5);
+            }
+        }
+    }
+}
+
+/// A confident row keeps its gradient: p = 0.9999999 and beyond, to f32's relative precision.
+#[test]
+fn confident_targets() {
+    for gpu in gpus() {
+        for strategy in STRATEGIES {
+            let options = Options { strategy, ..Options::default() };
+            for lead in [10.0, 16.118_096, 40.0, 80.0] {
+                let shape = Shape::new(2, 3);
+                let batch = Batch {
+                    spec: Spec { reduction: Reduction::Sum, ..Spec::default() },
+                    shape,
+                    logits: vec![lead, 0.0, 0.0, 0.0, lead, 0.0],
+                    labels: vec![0, 1],
+                    sample_weights: None,
+                    grad_out: None,
+                    external: None,
+                };
+                let (_, got) = run_plan(gpu, &batch, &options, 0);
+                // -q of the label's class, not p - 1.
+                let q = 2.0 * f64::from(-lead).exp() / (1.0 + 2.0 * f64::from(-lead).exp());
+                let relative = (f64::from(got.logit_grads[0]) / -q - 1.0).abs();
+                // exp(-lead) may be 3 + 2 lead ulp off.
+                assert!(relative < 2e-7 * (8.0 + 2.0 * f64::from(lead)), "{}: {relative:e}", gpu.describe());
+                check(gpu, &batch, &options, 0);
+            }
+        }
+    }
+}
+
+/// NaN, +inf and all -inf spoil their own row only; ignored rows may hold anything; huge logits do not overflow.
+#[test]
+fn hostile_rows() {
+    const INF: f32 = f32::INFINITY;
+    let rows: [([f32; 4], i32); 13] = [
+        ([0.5, 1.0, -1.0, 2.0], 2),
+        ([0.5, f32::NAN, -1.0, 2.0], 2),
+        ([0.5, INF, -1.0, 2.0], 1),
+        ([-INF, -INF, -INF, -INF], 0),
+        ([f32::NAN, f32::NAN, INF, -INF], -100),
+        ([f32::NAN, 0.0, 0.0, 0.0], 4),
+        ([f32::NAN, 0.0, 0.0, 0.0], i32::MIN),
+        ([-INF, 1.0, 2.0, -INF], 1),
+        ([-INF, 1.0, 2.0, 0.0], 0),
+        ([3e38, -3e38, 1e38, 0.0], 1),
+        ([-3e38, -3e38, -3e38, -3e38], 1),
+        ([1e-40, -1e-42, 0.0, -0.0], 3),
+        ([0.5, 1.0, -1.0, 2.0], i32::MAX),
+    ];
+    for gpu in gpus() {
+        for strategy in STRATEGIES {
+            for (subgroups, in_place) in [(true, false), (false, true)] {
+                let options =
+                    Options { strategy, subgroups: Some(subgroups), in_place, ..Options::default() };
+                let spec = Spec { ignore_index: Some(-100), reduction: Reduction::Sum, ..Spec::default() };
+                let batch = Batch {
+                    spec,
+                    shape: Shape::new(rows.len() as u32, 4),
+                    logits: rows.iter().flat_map(|(logits, _)| *logits).collect(),
+                    labels: rows.iter().map(|(_, label)| *label).collect(),
+                    sample_weights: None,
+                    grad_out: None,
+                    external: None,
+                };
+                let (_, got) = run_plan(gpu, &batch, &options, 0);
+                let name = gpu.describe();
+                check(gpu, &batch, &options, 0);
+                let t = &got.totals;
+                assert_eq!((t.nonfinite_rows, t.first_bad_row), (3, Some(1)), "{name}");
+                assert_eq!((t.ignored_rows, t.out_of_range_rows, t.valid_rows), (1, 3, 9), "{name}");
+                assert!(t.loss.is_nan(), "{name}: a loss of {}", t.loss);
+                for row in [1, 2, 3] {
+                    assert!(got.row_losses[row].is_nan(), "{name}: row {row}");
+                    assert!(
+                        got.logit_grads[row * 4..row * 4 + 4].iter().all(|x| x.is_nan()),
+                        "{name}: row {row}"
+                    );
+                }
+                for row in [4, 5, 6, 12] {
+                    assert_eq!(got.row_losses[row].to_bits(), 0, "{name}: row {row}");
+                    assert_eq!(got.logit_grads[row * 4..row * 4 + 4], [0.0; 4], "{name}: row {row}");
+                }
+                assert_eq!(got.row_losses[8], INF, "{name}: a masked label costs infinity");
+                assert_eq!(got.logit_grads[7 * 4], 0.0, "{name}: a masked class has probability 0");
+            }
+        }
+    }
+}
+
+/// No row weighs anything: loss 0 and gradient 0, not NaN.
+#[test]
+fn nothing_to_divide_by() {
+    for gpu in gpus() {
+        for (labels, ignore_index) in [(vec![1; 9], Some(1)), (vec![3; 9], None)] {
+            // Class 3 weighs 0.
+            let spec = Spec { ignore_index, class_weights: given_weights(5), ..Spec::default() };
+            let batch = Batch { labels, ..Batch::random(3, &spec, Shape::new(9, 5)) };
+            let (_, got) = run_plan(gpu, &batch, &Options::default(), 0);
+            assert_eq!((got.totals.loss, got.totals.denominator), (0.0, 0.0), "{}", gpu.describe());
+            assert!(got.logit_grads.iter().all(|grad| *grad == 0.0));
+            check(gpu, &batch, &Options::default(), 0);
+        }
+    }
+}
+
+/// The same bits: again, over the logits, and cut into tiles.
+#[test]
+fn the_same_bits() {
+    for gpu in gpus() {
+        for (strategy, shape) in [
+            (Some(Strategy::Thread), Shape::new(9_000, 7).with_row_stride(9)),
+            (Some(Strategy::Workgroup), Shape::new(300, 60)),
+            (None, Shape::class_first(40, 5, 30)),
+        ] {
+            let options = Options { strategy, ..Options::default() };
+            let spec = Spec { class_weights: WeightScheme::Balanced.into(), ..full_spec(shape.classes) };
+            let batch = Batch::random(12, &spec, shape);
+            let (_, first) = run_plan(gpu, &batch, &options, 0);
+            for (what, options) in [
+                ("again", options),
+                ("in place", Options { in_place: true, ..options }),
+                ("tiled", Options { max_binding_size: Some(17_000), ..options }),
+            ] {
+                let (plan, other) = run_plan(gpu, &batch, &options, 0);
+                assert_eq!(bits(&first), bits(&other), "{}: {what} {shape:?}", gpu.describe());
+                if what == "tiled" {
+                    assert!(!plan.describe().contains(" 1 tile"), "{}", plan.describe());
+                }
+            }
+        }
+    }
+}
+
+/// One plan, recorded three times in one encoder on three sets of buffers: each step sees its own batch.
+#[test]
+fn several_steps_in_one_submission() {
+    for gpu in gpus() {
+        let shape = Shape::new(50, 6);
+        let spec = Spec { class_weights: WeightScheme::Inverse.into(), ..Spec::default() };
+        let plan = CrossEntropy::new(&gpu.device, &spec, shape, &Options::default()).unwrap();
+        let batches: Vec<Batch> =
+            (0..3).map(|seed| Batch::random(seed, &spec, shape).without_grad_out()).collect();
+        let buffers: Vec<[Guarded; 3]> = batches
+            .iter()
+            .map(|batch| {
+                let grads = Guarded::output(gpu, 0, batch.logits.len());
+                [Guarded::floats(gpu, 0, &batch.logits), Guarded::labels(gpu, 0, &batch.labels), grads]
+            })
+            .collect();
+        let totals = Guarded::output(gpu, 0, 3 * 16);
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for ([logits, labels, grads], number) in buffers.iter().zip(0..) {
+            let step = plan
+                .bind(
+                    &gpu.device,
+                    &wgpu_cross_entropy::Batch {
+                        logits: logits.binding(),
+                        labels: labels.binding(),
+                        sample_weights: None,
+                        grad_out: None,
+                        external_denominator: None,
+                        logit_grads: Some(grads.binding()),
+                    },
+                )
+                .unwrap();
+            plan.encode(&mut encoder, &step);
+            encoder.copy_buffer_to_buffer(plan.table(), 0, &totals.buffer, number * 64, 64);
+        }
+        gpu.queue.submit([encoder.finish()]);
+        let words = totals.read(gpu);
+        for (batch, words) in batches.iter().zip(words.chunks(16)) {
+            let got = Totals::from_bytes(bytemuck::cast_slice(words)).unwrap();
+            let want = cpu::compute(&spec, &shape, &batch.inputs()).unwrap().totals;
+            assert!((f64::from(got.loss) - want.loss).abs() < 1e-5 * want.loss, "{}", gpu.describe());
+            assert_eq!(got.correct_rows, want.correct_rows);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+use super::cross_entropy_forward::forward;
+use crate::support::{Batch, Guarded, full_spec, gpus, run};
+use wgpu_cross_entropy::kernels::{CrossEntropyBackward, CrossEntropyBackwardBuffers, TableLayout};
+use wgpu_cross_entropy::tolerance::{Worst, tolerances};
+use wgpu_cross_entropy::wgsl::Strategy;
+use wgpu_cross_entropy::{Config, CrossEntropy, Gpu, Options, Shape, cpu};
+
+fn backward(gpu: &Gpu, batch: &Batch, config: &Config, at: usize, denominator: f32) -> Vec<f32> {
+    let (_, stats, _) = forward(gpu, batch, config, at);
+    let kernel = CrossEntropyBackward::new(&gpu.device, config).unwrap();
+    let mut words = vec![0; TableLayout::new(&batch.spec, &batch.shape).size() as usize / 4];
+    words[2] = denominator.to_bits();
+    let table = Guarded::new(gpu, 64, &words);
+    let logits = Guarded::floats(gpu, at, &batch.logits);
+    let labels = Guarded::labels(gpu, at, &batch.labels);
+    let grad_out = batch.grad_out.as_ref().map(|grads| Guarded::floats(gpu, at, grads));
+    let stats = Guarded::floats(gpu, 4, &stats.concat());
+    let grads = (!config.options().in_place).then(|| Guarded::output(gpu, at, batch.logits.len()));
+    let buffers = CrossEntropyBackwardBuffers {
+        logits: logits.binding(),
+        labels: labels.binding(),
+        grad_out: grad_out.as_ref().map(Guarded::binding),
+        logit_grads: grads.as_ref().map(Guarded::binding),
+        row_stats: stats.binding(),
+        table: table.binding(),
+    };
+    let bound = kernel.bind(&gpu.device, &buffers).unwrap();
+    run(gpu, |pass| bound.encode(pass));
+    grads.as_ref().unwrap_or(&logits).read_floats(gpu)
+}
+
+/// Gradients as the oracle's, with a random upstream gradient a row; the same bits over the logits; the same as the
+/// fused kernel's within the same tolerance.
+#[test]
+fn gradients_agree() {
+    for gpu in gpus() {
+        for strategy in [Strategy::Thread, Strategy::Workgroup] {
+            for (classes, at) in [(1, 0), (3, 1), (4, 4), (66, 2), (260, 0)] {
+                let batch = Batch::random(8, &full_spec(classes), Shape::new(45, classes));
+                let options = Options { strategy: Some(strategy), grad_out: true, ..Options::default() };
+                let config = Config::new(&gpu.device, &batch.spec, batch.shape, &options).unwrap();
+                let inputs = batch.inputs();
+                let want = cpu::compute(&batch.spec, &batch.shape, &inputs).unwrap();
+                let allowed = tolerances(&config, &inputs, &want);
+                let got = backward(gpu, &batch, &config, at, want.totals.denominator as f32);
+                let worst = Worst::of("logit_grads", &got, &want.logit_grads, &allowed.logit_grads);
+                assert!(worst.passed(), "{} {classes}: {worst}", gpu.describe());
+
+                let in_place = Options { in_place: true, ..options };
+                let over = Config::new(&gpu.device, &batch.spec, batch.shape, &in_place).unwrap();
+                let over = backward(gpu, &batch, &over, at, want.totals.denominator as f32);
+                let bits = |floats: &[f32]| floats.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&got), bits(&over), "{}: in place", gpu.describe());
+
+                let fused = CrossEntropy::new(&gpu.device, &batch.spec, batch.shape, &options).unwrap();
+                let fused = fused.compute_blocking(&gpu.device, &gpu.queue, &inputs).unwrap();
+                let fused: Vec<f64> = fused.logit_grads.into_iter().map(f64::from).collect();
+                let worst = Worst::of("fused", &got, &fused, &allowed.logit_grads);
+                assert!(worst.passed(), "{} {classes}: {worst}", gpu.describe());
+            }
+        }
+        println!("{}: ok", gpu.describe());
+    }
+}
+
+/// Rows that are not finite get NaN, rows that do not count get zeros, and no denominator gives zeros.
+#[test]
+fn rows_that_do_not_train() {
+    for gpu in gpus() {
+        let spec = wgpu_cross_entropy::Spec { ignore_index: Some(-100), ..Default::default() };
+        let mut batch = Batch::random(2, &spec, Shape::new(4, 3));
+        batch.logits[4] = f32::NAN;
+        batch.logits[6] = f32::INFINITY;
+        batch.labels = vec![1, 1, -100, 9];
+        let options = Options { grad_out: true, ..Options::default() };
+        let config = Config::new(&gpu.device, &spec, batch.shape, &options).unwrap();
+        let got = backward(gpu, &batch, &config, 0, 2.0);
+        assert!(got[0..3].iter().all(|x| x.is_finite() && *x != 0.0), "{}: {got:?}", gpu.describe());
+        assert!(got[3..6].iter().all(|x| x.is_nan()), "{}: {got:?}", gpu.describe());
+        assert_eq!(got[6..], [0.0; 6], "{}", gpu.describe());
+        assert_eq!(backward(gpu, &batch, &config, 0, 0.0)[..3], [0.0; 3]);
+    }
+}

@@ -1,0 +1,90 @@
+use crate::support::{Batch, Guarded, full_spec, gpus, run};
+use wgpu_cross_entropy::kernels::{CrossEntropyForward, CrossEntropyForwardBuffers, TableLayout};
+use wgpu_cross_entropy::tolerance::{ULP, Worst, tolerances};
+use wgpu_cross_entropy::wgsl::Strategy;
+use wgpu_cross_entropy::{Config, Gpu, Options, Shape, Totals, cpu};
+
+/// Runs the forward half: losses, statistics, totals.
+pub fn forward(
+    gpu: &Gpu,
+    batch: &Batch,
+    config: &Config,
+    at: usize,
+) -> (Vec<f32>, Vec<[f32; 4]>, Totals<f32>) {
+    let kernel = CrossEntropyForward::new(&gpu.device, config).unwrap();
+    let mut initial = TableLayout::new(&batch.spec, &batch.shape).initial(&batch.spec);
+    initial[36..40].fill(0xff); // first_bad_row: none yet
+    let table = Guarded::new(gpu, 64, &bytemuck::pod_collect_to_vec::<u8, u32>(&initial));
+    let logits = Guarded::floats(gpu, at, &batch.logits);
+    let labels = Guarded::labels(gpu, at, &batch.labels);
+    let weights = batch.sample_weights.as_ref().map(|weights| Guarded::floats(gpu, at, weights));
+    let losses = Guarded::output(gpu, at, batch.shape.rows as usize);
+    // Statistics are four words a row, and start at a multiple of 16 bytes.
+    let stats = Guarded::output(gpu, 4, batch.shape.rows as usize * 4);
+    let buffers = CrossEntropyForwardBuffers {
+        logits: logits.binding(),
+        labels: labels.binding(),
+        sample_weights: weights.as_ref().map(Guarded::binding),
+        row_losses: losses.binding(),
+        row_stats: stats.binding(),
+        table: table.binding(),
+    };
+    let bound = kernel.bind(&gpu.device, &buffers).unwrap();
+    run(gpu, |pass| bound.encode(pass));
+    let totals = Totals::from_bytes(bytemuck::cast_slice(&table.read(gpu))).unwrap();
+    let stats = stats.read_floats(gpu).chunks(4).map(|s| [s[0], s[1], s[2], s[3]]).collect();
+    (losses.read_floats(gpu), stats, totals)
+}
+
+/// Losses as the oracle's; statistics say the oracle's log-sum-exp, rest and factor; rows are counted.
+#[test]
+fn losses_and_statistics() {
+    for gpu in gpus() {
+        for strategy in [Strategy::Thread, Strategy::Workgroup] {
+            for (classes, at) in [(1, 0), (3, 1), (4, 0), (66, 2), (260, 0)] {
+                let batch = Batch::random(7, &full_spec(classes), Shape::new(45, classes));
+                let options = Options { strategy: Some(strategy), ..Options::default() };
+                let config = Config::new(&gpu.device, &batch.spec, batch.shape, &options).unwrap();
+                let (losses, stats, totals) = forward(gpu, &batch, &config, at);
+                let inputs = batch.inputs();
+                let want = cpu::compute(&batch.spec, &batch.shape, &inputs).unwrap();
+                let allowed = tolerances(&config, &inputs, &want);
+                let worst = Worst::of("row_losses", &losses, &want.row_losses, &allowed.row_losses);
+                assert!(worst.passed(), "{} {classes}: {worst}", gpu.describe());
+                assert_eq!(
+                    (totals.correct_rows, totals.nonfinite_rows),
+                    (want.totals.correct_rows, want.totals.nonfinite_rows)
+                );
+
+                let mut counted = Totals::default();
+                let weights = want.class_weights.as_deref();
+                let (_, wanted) =
+                    cpu::cross_entropy_forward(&batch.spec, &batch.shape, &inputs, weights, &mut counted);
+                for (row, (got, want)) in stats.iter().zip(&wanted).enumerate() {
+                    if cpu::Label::read(&batch.spec, &batch.shape, batch.labels[row])
+                        != cpu::Label::Class(batch.labels[row] as u32)
+                    {
+                        assert_eq!(*got, [0.0, 1.0, 0.0, 0.0], "row {row} does not count");
+                        continue;
+                    }
+                    let lse = f64::from(got[0]) + f64::from(got[1]).ln();
+                    // The sum's relative error is at most that of an exponential of the largest spread here, 60.
+                    let relative = ULP * (3.0 + 2.0 * 64.0) * 8.0;
+                    assert!(
+                        (lse - want.lse).abs() < relative + want.lse.abs() * ULP,
+                        "row {row}: {lse} {want:?}"
+                    );
+                    assert!(
+                        (f64::from(got[2]) - want.rest).abs() <= want.rest * 2.0 * relative + 1e-37,
+                        "{row}"
+                    );
+                    assert!(
+                        (f64::from(got[3]) - want.factor).abs() <= want.factor.abs() * 4.0 * ULP,
+                        "{row}"
+                    );
+                }
+            }
+        }
+        println!("{}: ok", gpu.describe());
+    }
+}

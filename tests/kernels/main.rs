@@ -1,0 +1,34 @@
+//! Each kernel against the oracle, on every adapter of this machine.
+//!
+//! `WGPU_CROSS_ENTROPY_ADAPTERS=n` makes a run with fewer than `n` adapters fail; with none it always fails.
+
+mod support;
+
+mod class_counts;
+mod class_weights;
+mod cost_gather;
+mod cross_entropy;
+mod cross_entropy_backward;
+mod cross_entropy_forward;
+mod denominator;
+mod loss_total;
+
+mod errors;
+
+#[test]
+fn adapters_are_there() {
+    let gpus = support::gpus();
+    for gpu in gpus {
+        let (features, limits) = (gpu.device.features(), gpu.device.limits());
+        println!(
+            "adapter: {}; subgroups {} ({} to {}), f16 {}, bindings of {} bytes at multiples of {}",
+            gpu.describe(),
+            features.contains(wgpu::Features::SUBGROUP),
+            gpu.info.subgroup_min_size,
+            gpu.info.subgroup_max_size,
+            features.contains(wgpu::Features::SHADER_F16),
+            limits.max_storage_buffer_binding_size,
+            limits.min_storage_buffer_offset_alignment,
+        );
+    }
+}

@@ -1,0 +1,193 @@
+//! Adapters, made-up batches, poisoned buffers.
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::sync::OnceLock;
+use wgpu_cross_entropy::{
+    ClassWeights, CostMatrix, Denominator, DeviceOptions, Gpu, Inputs, Reduction, SampleWeights, Shape, Spec,
+    sample_weights_len,
+};
+
+/// Every adapter of this machine, opened once: drivers dislike many devices in one process.
+pub fn gpus() -> &'static [Gpu] {
+    static GPUS: OnceLock<Vec<Gpu>> = OnceLock::new();
+    let gpus = GPUS.get_or_init(|| pollster::block_on(Gpu::all(&DeviceOptions::default())));
+    let expected: usize =
+        std::env::var("WGPU_CROSS_ENTROPY_ADAPTERS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let names: Vec<String> = gpus.iter().map(Gpu::describe).collect();
+    assert!(gpus.len() >= expected.max(1), "{} adapter(s) found, {expected} expected: {names:?}", gpus.len());
+    gpus
+}
+
+/// A word that no kernel writes: what was not written, or was written outside, shows.
+pub const POISON: u32 = 0xffff_ffff;
+
+/// A batch that the batch's spec and shape fit.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub spec: Spec,
+    pub shape: Shape,
+    pub logits: Vec<f32>,
+    pub labels: Vec<i32>,
+    pub sample_weights: Option<Vec<f32>>,
+    pub grad_out: Option<Vec<f32>>,
+    pub external: Option<f32>,
+}
+
+impl Batch {
+    /// Random logits with a few rows of each kind: unsure, confident (right and wrong), masked with -inf. Padding is
+    /// NaN. Labels: mostly classes, skewed to the low ones, some ignored, a few out of range.
+    pub fn random(seed: u64, spec: &Spec, shape: Shape) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let Shape { rows, classes, .. } = shape;
+        let mut logits = vec![f32::from_bits(POISON); shape.logits_len() as usize];
+        let mut labels = Vec::new();
+        for row in 0..rows {
+            let skewed = rng.random::<f32>() * rng.random::<f32>();
+            let label = ((skewed * classes as f32) as u32).min(classes - 1);
+            // Uniform noise alone leaves every probability near zero, where errors hide.
+            let (scale, lead) = match row % 8 {
+                0 => (1.0, 0.0),
+                1 => (2.0, 20.0),
+                2 => (5.0, -20.0),
+                3 => (40.0, 0.0),
+                _ => (4.0, 2.0),
+            };
+            let masked = row % 16 == 7;
+            for class in 0..classes {
+                let noise = (rng.random::<f32>() - 0.5) * scale;
+                let value = if class == label { noise + lead } else { noise };
+                let mask = masked && class != label && class % 3 != 0;
+                logits[shape.index(row, class) as usize] = if mask { f32::NEG_INFINITY } else { value };
+            }
+            labels.push(match row % 23 {
+                5 => spec.ignore_index.unwrap_or(0),
+                11 => -7,
+                17 => classes as i32,
+                _ => label as i32,
+            });
+        }
+        let mut floats = |n: u32| (0..n).map(|_| 0.25 + rng.random::<f32>()).collect::<Vec<f32>>();
+        let sample_weights = sample_weights_len(spec, &shape).map(|n| floats(n));
+        let grad_out = Some(floats(rows).into_iter().map(|x| x - 0.7).collect());
+        let external = (spec.reduction == Reduction::Mean(Denominator::External)).then_some(37.5);
+        Self { spec: spec.clone(), shape, logits, labels, sample_weights, grad_out, external }
+    }
+
+    /// The same without an upstream gradient.
+    pub fn without_grad_out(self) -> Self {
+        Self { grad_out: None, ..self }
+    }
+
+    pub fn inputs(&self) -> Inputs<'_> {
+        Inputs {
+            logits: &self.logits,
+            labels: &self.labels,
+            sample_weights: self.sample_weights.as_deref(),
+            grad_out: self.grad_out.as_deref(),
+            external_denominator: self.external,
+        }
+    }
+}
+
+/// A cost matrix without symmetry, so that swapped axes show.
+pub fn cost_matrix(classes: u32) -> CostMatrix {
+    let cost = |t: u32, p: u32| 1.0 + (t * 3 + p * 7) as f32 % 11.0 / 4.0;
+    let values = (0..classes).flat_map(|t| (0..classes).map(move |p| cost(t, p))).collect();
+    CostMatrix::from_true_predicted(classes, values).expect("finite costs")
+}
+
+/// Class weights, one of them zero.
+pub fn given_weights(classes: u32) -> ClassWeights {
+    ClassWeights::Given((0..classes).map(|c| if c % 5 == 3 { 0.0 } else { 0.5 + c as f32 % 4.0 }).collect())
+}
+
+/// Everything at once.
+pub fn full_spec(classes: u32) -> Spec {
+    Spec {
+        ignore_index: Some(-100),
+        class_weights: given_weights(classes),
+        sample_weights: SampleWeights::PerRow,
+        cost_matrix: (classes <= 512).then(|| cost_matrix(classes)),
+        reduction: Reduction::Mean(Denominator::WeightSum),
+    }
+}
+
+/// A buffer with poison on both sides of its contents.
+pub struct Guarded {
+    pub buffer: wgpu::Buffer,
+    offset: u64,
+    bytes: u64,
+}
+
+impl Guarded {
+    /// `words` at word `at` of a larger buffer, everything else poisoned.
+    pub fn new(gpu: &Gpu, at: usize, words: &[u32]) -> Self {
+        let mut contents = vec![POISON; at];
+        contents.extend_from_slice(words);
+        contents.extend([POISON; 16]);
+        let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("guarded"),
+            size: contents.len() as u64 * 4,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: true,
+        });
+        buffer
+            .get_mapped_range_mut(..)
+            .expect("mapped at creation")
+            .copy_from_slice(bytemuck::cast_slice(&contents));
+        buffer.unmap();
+        Self { buffer, offset: at as u64 * 4, bytes: words.len() as u64 * 4 }
+    }
+
+    /// A poisoned output of so many words.
+    pub fn output(gpu: &Gpu, at: usize, words: usize) -> Self {
+        Self::new(gpu, at, &vec![POISON; words])
+    }
+
+    pub fn floats(gpu: &Gpu, at: usize, floats: &[f32]) -> Self {
+        Self::new(gpu, at, bytemuck::cast_slice(floats))
+    }
+
+    pub fn labels(gpu: &Gpu, at: usize, labels: &[i32]) -> Self {
+        Self::new(gpu, at, bytemuck::cast_slice(labels))
+    }
+
+    pub fn binding(&self) -> wgpu::BufferBinding<'_> {
+        // A binding without bytes has no size; the rest of the buffer will do.
+        wgpu::BufferBinding {
+            buffer: &self.buffer,
+            offset: self.offset,
+            size: wgpu::BufferSize::new(self.bytes),
+        }
+    }
+
+    /// The contents, after checking that nothing was written around them.
+    pub fn read(&self, gpu: &Gpu) -> Vec<u32> {
+        let size = self.buffer.size();
+        let read = wgpu_cross_entropy::read(&gpu.device, &gpu.queue, "guarded", &self.buffer, size);
+        let bytes = pollster::block_on(read).expect("read");
+        let words: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
+        let (at, end) = ((self.offset / 4) as usize, ((self.offset + self.bytes) / 4) as usize);
+        assert!(
+            words[..at].iter().chain(&words[end..]).all(|word| *word == POISON),
+            "written outside of the binding"
+        );
+        words[at..end].to_vec()
+    }
+
+    pub fn read_floats(&self, gpu: &Gpu) -> Vec<f32> {
+        self.read(gpu).into_iter().map(f32::from_bits).collect()
+    }
+}
+
+/// Records into an encoder of its own, submits.
+pub fn run(gpu: &Gpu, record: impl FnOnce(&mut wgpu::ComputePass<'_>)) {
+    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+    gpu.queue.submit([encoder.finish()]);
+}
+
+/// Sums and counts of row kernels: no row, one, tails of 0, 1, 2 and w - 1 around the workgroup (64) and the group of
+/// rows (4096), several groups.
+pub const ROWS: [u32; 11] = [0, 1, 2, 63, 64, 65, 4095, 4096, 4097, 8191, 70_000];
