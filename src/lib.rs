@@ -1,4 +1,7 @@
-//! stub
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
+#![deny(unsafe_code)]
+
 mod config;
 pub mod cpu;
 mod device;

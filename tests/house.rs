@@ -20,7 +20,7 @@ const PLACES: [(&str, &[&str]); 5] = [
     ("shaders", &["parts"]),
     ("src/kernels", &["mod", "table"]),
     ("src/cpu", &["mod"]),
-    ("tests/kernels", &["main", "support"]),
+    ("tests/kernels", &["main", "support", "errors"]),
     ("benches/kernels", &["main", "support", "copy"]),
 ];
 

@@ -1,23 +1,187 @@
-//! Every variant parses, validates and translates for every back end (naga).
-use wgpu_cross_entropy::wgsl;
+//! The shaders as text: every variant parses, validates and translates for every back end, and says the same of its
+//! layouts as the Rust side.
+
+use naga::back::{glsl, hlsl, msl, pipeline_constants, spv};
+use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
+use std::mem::offset_of;
+use wgpu_cross_entropy::kernels::TotalsWords;
+use wgpu_cross_entropy::{LOGIT_LIMIT, Params, wgsl};
+use wgsl::{Source, Stage, Variant};
+
+fn validate(source: &Source, what: &str) -> (naga::Module, ModuleInfo) {
+    let module = naga::front::wgsl::parse_str(&source.text)
+        .unwrap_or_else(|error| panic!("{what}\n{}", error.emit_to_string(&source.text)));
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
+    validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
+    let info = validator
+        .validate(&module)
+        .unwrap_or_else(|error| panic!("{what}\n{}", error.emit_to_string(&source.text)));
+    (module, info)
+}
+
+/// SPIR-V, MSL, HLSL and, where there are no subgroups, GLSL of every variant: with the constants that a pipeline sets.
 #[test]
-fn parse() {
+fn every_variant_translates_for_every_back_end() {
     let all = wgsl::all();
-    println!("{} variants", all.len());
-    for (stage, variant) in all {
-        let source = wgsl::source(stage, &variant);
-        let module = match naga::front::wgsl::parse_str(&source.text) {
-            Ok(m) => m,
-            Err(e) => panic!("{stage:?} {variant:?}\n{}", e.emit_to_string(&source.text)),
+    let mut written = [0usize; 4];
+    for (stage, variant) in &all {
+        let what = format!("{stage:?} {variant:?}");
+        let source = wgsl::source(*stage, variant);
+        let (module, info) = validate(&source, &what);
+        let entry = (naga::ShaderStage::Compute, "main");
+        let constants = source.constants.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        let (module, info) = pipeline_constants::process_overrides(&module, &info, Some(entry), &constants)
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+
+        let options = spv::Options { lang_version: (1, 3), ..Default::default() };
+        let pipeline = spv::PipelineOptions { shader_stage: entry.0, entry_point: "main".into() };
+        let words = spv::write_vec(&module, &info, &options, Some(&pipeline))
+            .unwrap_or_else(|error| panic!("{what}: SPIR-V: {error}"));
+        written[0] += usize::from(!words.is_empty());
+
+        let options =
+            msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
+        let (text, _) = msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
+            .unwrap_or_else(|error| panic!("{what}: MSL: {error}"));
+        written[1] += usize::from(text.contains("kernel void"));
+
+        let mut text = String::new();
+        let options = hlsl::Options {
+            shader_model: hlsl::ShaderModel::V6_0,
+            fake_missing_bindings: true,
+            ..Default::default()
         };
-        let mut v = naga::valid::Validator::new(
-            naga::valid::ValidationFlags::all(),
-            naga::valid::Capabilities::all(),
-        );
-        v.subgroup_stages(naga::valid::ShaderStages::COMPUTE)
-            .subgroup_operations(naga::valid::SubgroupOperationSet::all());
-        if let Err(e) = v.validate(&module) {
-            panic!("{stage:?} {variant:?}\n{}", e.emit_to_string(&source.text));
+        hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
+            .write(&module, &info, None)
+            .unwrap_or_else(|error| panic!("{what}: HLSL: {error}"));
+        written[2] += usize::from(text.contains("[numthreads"));
+
+        if !source.text.contains("subgroupMax") {
+            for version in [glsl::Version::Desktop(430), glsl::Version::new_gles(310)] {
+                let options = glsl::Options { version, ..Default::default() };
+                let pipeline = glsl::PipelineOptions {
+                    shader_stage: entry.0,
+                    entry_point: "main".into(),
+                    multiview: None,
+                };
+                let policies = naga::proc::BoundsCheckPolicies::default();
+                let mut text = String::new();
+                glsl::Writer::new(&mut text, &module, &info, &options, &pipeline, policies)
+                    .and_then(|mut writer| writer.write())
+                    .unwrap_or_else(|error| panic!("{what}: GLSL {version:?}: {error}"));
+                written[3] += usize::from(text.contains("void main"));
+            }
         }
     }
+    println!("{} variants; SPIR-V, MSL, HLSL, GLSL (twice) written: {written:?}", all.len());
+    assert_eq!(written[..3], [all.len(); 3]);
+    assert!(all.len() > 100 && written[3] > all.len());
+}
+
+/// What an engine with pipelines of its own may rely on: entry point `main`, group 0, bindings from 0 without a gap and
+/// each one used, at most 8 storage buffers, no two braces in a row, nothing cleared by anyone else.
+#[test]
+fn the_text_keeps_its_contract() {
+    for (stage, variant) in wgsl::all() {
+        let what = format!("{stage:?} {variant:?}");
+        let source = wgsl::source(stage, &variant);
+        let (module, info) = validate(&source, &what);
+        assert_eq!(module.entry_points.len(), 1, "{what}");
+        assert_eq!(module.entry_points[0].name, "main", "{what}");
+        assert!(!source.text.contains("{{") && !source.text.contains("}}"), "{what}");
+        assert!(source.bindings.len() <= 8, "{what}: {} storage buffers", source.bindings.len());
+        let mut numbers = Vec::new();
+        for (handle, variable) in module.global_variables.iter() {
+            if let Some(binding) = &variable.binding {
+                assert_eq!(binding.group, 0, "{what}");
+                assert!(
+                    !info.get_entry_point(0)[handle].is_empty(),
+                    "{what}: {:?} is not used",
+                    variable.name
+                );
+                let naga::AddressSpace::Storage { access } = variable.space else {
+                    panic!("{what}: {:?} is no storage buffer", variable.name)
+                };
+                let listed = &source.bindings[binding.binding as usize];
+                assert_eq!(
+                    listed.read_only,
+                    !access.contains(naga::StorageAccess::STORE),
+                    "{what}: {listed:?}"
+                );
+                numbers.push(binding.binding);
+            }
+        }
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..source.bindings.len() as u32).collect::<Vec<_>>(), "{what}");
+    }
+}
+
+/// Fields of a WGSL struct: name, offset.
+fn fields(module: &naga::Module, name: &str) -> Vec<(String, u32)> {
+    let (_, ty) = module
+        .types
+        .iter()
+        .find(|(_, ty)| ty.name.as_deref() == Some(name))
+        .unwrap_or_else(|| panic!("no struct {name}"));
+    let naga::TypeInner::Struct { members, .. } = &ty.inner else { panic!("{name} is no struct") };
+    members.iter().map(|member| (member.name.clone().unwrap_or_default(), member.offset)).collect()
+}
+
+/// Lists the fields of a Rust struct with their offsets, in order.
+macro_rules! rust_fields {
+    ($ty:ty: $($field:ident)*) => {
+        vec![$((stringify!($field).to_owned(), offset_of!($ty, $field) as u32)),*]
+    };
+}
+
+#[test]
+fn structs_agree_between_rust_and_wgsl() {
+    let variant = Variant { sample_weights: true, ..Variant::default() };
+    let (module, _) = validate(&wgsl::source(Stage::CrossEntropy, &variant), "CrossEntropy");
+    let params = rust_fields!(Params:
+        rows classes row_stride inner first_row groups_x ignore_index sample_weight_divisor
+        sample_weight_modulus sample_weights_first_row denominator_rows partials logits_base labels_base
+        sample_weights_base grad_out_base logit_grads_base row_losses_base row_stats_base gathered_base
+        external_base);
+    assert_eq!(fields(&module, "Params"), params);
+    assert_eq!(params.len() * 4, size_of::<Params>(), "a field of Params is not listed");
+    let mut table = rust_fields!(TotalsWords:
+        loss loss_sum denominator weight_sum sample_weight_sum valid_rows ignored_rows out_of_range_rows
+        nonfinite_rows first_bad_row correct_rows nonzero_rows);
+    table.extend((0..4).map(|n| (format!("reserved_{n}"), offset_of!(TotalsWords, reserved) as u32 + 4 * n)));
+    table.push(("values".into(), wgpu_cross_entropy::kernels::TOTALS_SIZE as u32));
+    assert_eq!(fields(&module, "Table"), table);
+    assert_eq!(size_of::<TotalsWords>() as u64, wgpu_cross_entropy::kernels::TOTALS_SIZE);
+}
+
+/// Partial sums are as large as the scratch that the host makes for them.
+#[test]
+fn partial_sums_fit_their_scratch() {
+    use wgpu_cross_entropy::kernels::{DenominatorKernel, LossTotal};
+    for (stage, size) in [
+        (Stage::DenominatorRows, DenominatorKernel::partials_size(1)),
+        (Stage::LossTotalRows, LossTotal::partials_size(1)),
+    ] {
+        let (module, _) = validate(&wgsl::source(stage, &Variant::default()), stage.file());
+        let (_, ty) =
+            module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Sums")).expect("a struct Sums");
+        let naga::TypeInner::Struct { span, .. } = ty.inner else { panic!("Sums is no struct") };
+        assert_eq!(u64::from(span), size, "{stage:?}");
+    }
+}
+
+/// The one number that both sides clamp logits to.
+#[test]
+fn the_logit_limit_agrees() {
+    let (module, _) = validate(&wgsl::source(Stage::CrossEntropy, &Variant::default()), "CrossEntropy");
+    let (_, constant) = module
+        .constants
+        .iter()
+        .find(|(_, constant)| constant.name.as_deref() == Some("LOGIT_LIMIT"))
+        .expect("a constant LOGIT_LIMIT");
+    let naga::Expression::Literal(naga::Literal::F32(value)) = module.global_expressions[constant.init]
+    else {
+        panic!("LOGIT_LIMIT is no literal")
+    };
+    assert_eq!(value, LOGIT_LIMIT);
 }

@@ -59,6 +59,9 @@ fn main() -> ExitCode {
 
 /// Trains every run and reports.
 fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
+    // Before the training: a folder that cannot be written to should not cost a minute.
+    std::fs::create_dir_all(&options.out)
+        .map_err(|error| format!("the folder {} for the picture: {error}", options.out.display()))?;
     let data = Data::load(options.source, options.seed);
     let training = Training::of(&data, options.epochs, options.seed);
     let runs = runs::all(&data)?;
@@ -109,7 +112,7 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
             remarks.push(format!(
                 "The losses of the first {} steps of every run differ from the CPU oracle's by at most {:.1e} of their \
                  value; by what f32 may round, it could be {:.1e}.",
-                agreement::STEPS,
+                steps.len() / runs.len(),
                 largest(&Step::relative_difference),
                 largest(&|step| step.bound / step.oracle),
             ));

@@ -8,8 +8,8 @@ use lexopt::prelude::*;
 use crate::data::Source;
 
 pub const HELP: &str = "\
-Trains one small network six times, each time with another loss, and shows what each loss does for the rare
-classes.
+Trains one small network several times, each time with another loss, and shows what each loss does for the
+rare classes.
 
 Usage: cargo run --release --example train_imbalanced -- [OPTIONS]
 

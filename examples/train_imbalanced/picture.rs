@@ -1,7 +1,6 @@
 //! The result as one picture: recall by class, loss curves, balanced accuracy.
 
 use std::error::Error;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use plotters::coord::Shift;
@@ -35,14 +34,13 @@ const INK: RGBColor = RGBColor(34, 34, 34);
 const FAINT_INK: RGBColor = RGBColor(96, 96, 96);
 const GRID: RGBColor = RGBColor(222, 222, 222);
 
-/// Draws `<data set>.svg` and `<data set>.png` in `folder`, and says where they are.
+/// Draws `<data set>.svg` and `<data set>.png` in `folder`, which is there, and says where they are.
 pub fn draw(
     folder: &Path,
     data: &Data,
     outcomes: &[Outcome],
     subtitle: &str,
 ) -> Result<[PathBuf; 2], Box<dyn Error>> {
-    fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     // The fonts of the machine are never looked for: without one the picture would have no text.
     register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT)
         .map_err(|_| "the font of the picture cannot be read")?;
@@ -117,8 +115,8 @@ impl<Backend: DrawingBackend> Canvas<Backend> {
         self.grid(panel, &[0.0, 0.25, 0.5, 0.75, 1.0], |share| format!("{:.0}", 100.0 * share))?;
         let group = (panel.right - panel.left) / data.classes() as f64;
         let step = (0.84 * group / outcomes.len() as f64).min(60.0);
-        let held_out = data.test.class_rows(data.classes());
-        for class in 0..data.classes() {
+        let [train, test] = [&data.train, &data.test].map(|part| part.class_rows(data.classes()));
+        for (class, (train, test)) in train.iter().zip(test).enumerate() {
             let centre = panel.left + (class as f64 + 0.5) * group;
             let first = centre - 0.5 * step * outcomes.len() as f64;
             for (index, outcome) in outcomes.iter().enumerate() {
@@ -134,7 +132,6 @@ impl<Backend: DrawingBackend> Canvas<Backend> {
             }
             let name = format!("{} {}", data.class_word, data.class_names[class]);
             self.text((centre, panel.bottom + 20.0), &name, 16.0, &INK, HPos::Center)?;
-            let (train, test) = (data.train.class_rows(data.classes())[class], held_out[class]);
             let rows = format!("{train} rows, {test} held out");
             self.text((centre, panel.bottom + 41.0), &rows, 13.0, &FAINT_INK, HPos::Center)?;
         }
@@ -158,9 +155,9 @@ impl<Backend: DrawingBackend> Canvas<Backend> {
             self.line(&points, &colour(outcome), 2.0)?;
         }
         self.line(&[(panel.left, panel.bottom), (panel.right, panel.bottom)], &INK, 1.0)?;
-        for (epoch, align) in [(1, HPos::Center), (epochs, HPos::Center)] {
+        for epoch in [1, epochs] {
             let place = (x(epoch - 1), panel.bottom + 17.0);
-            self.text(place, &epoch.to_string(), 13.0, &FAINT_INK, align)?;
+            self.text(place, &epoch.to_string(), 13.0, &FAINT_INK, HPos::Center)?;
         }
         self.text((panel.x(0.5), panel.bottom + 17.0), "epoch", 13.0, &FAINT_INK, HPos::Center)
     }
