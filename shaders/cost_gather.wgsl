@@ -1,4 +1,4 @@
-// The prediction of each row (argmax, the lowest index on ties) and what it costs: cost[label, prediction].
+// The prediction of each row (argmax of its logits, the lowest index on ties) and what it costs: cost[label, prediction].
 //
 //     gathered[i] = (prediction, bits of the cost as f32)
 //
@@ -6,6 +6,8 @@
 // have prediction 0 and cost 0. Without a cost matrix, the cost of a row that counts is 1.
 
 override WORKGROUP_SIZE: u32 = 64u;
+// Scale and bias play no part in a prediction.
+override HAS_BIAS: bool = false;
 
 @group(0) @binding(GATHERED) var<storage, read_write> gathered: array<vec2<u32>>;
 
@@ -14,23 +16,24 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
     let row = row_of(group, lane);
     let in_row = lane_of(lane);
     let live = row < params.rows;
-    var label = NO_CLASS;
-    if (live) { label = row_class(row); }
     let row_at = row_offset(row);
 
     let classes_to_read = select(0u, params.classes, live);
     var part = empty_part();
-    for (var first = first_class(in_row); first < classes_to_read; first += 4u * LANES) {
+    for (var first = first_class(in_row); first < classes_to_read; first += 4u * lanes()) {
         let classes = four_classes(first);
-        part = take_four(part, load_four(row_at, classes), classes, label);
+        let x = tame(load_four(row_at, classes));
+        part = take_four(part, x, x, classes);
     }
     let whole = reduce(part, lane);
 
     if (live && in_row == 0u) {
-        let bad = whole.top >= STAND_IN || whole.top <= -STAND_IN;
-        let predicted = select(whole.top_at, 0u, bad);
+        let goal = read_target(row);
+        let predicted = select(predicted_class(whole), 0u, is_bad(whole));
         var cost_bits = 0u;
-        if (label != NO_CLASS && !bad) { cost_bits = bitcast<u32>(cost(label, predicted)); }
+        if (row_counts(goal) && !is_bad(whole)) {
+            cost_bits = bitcast<u32>(gathered_cost(goal.class_index, predicted));
+        }
         gathered[params.gathered_base / 2u + row] = vec2<u32>(predicted, cost_bits);
     }
 }

@@ -1,10 +1,11 @@
 // Softmax cross-entropy with weights, forward and backward in one kernel: losses and gradients in one visit to the row.
 //
-//     row_losses[i]     = factor * -log p[i, label]                  factor = sample weight * class weight * cost
-//     logit_grads[i, k] = grad_out[i] * factor / denominator * (p[i, k] - [k == label])
+//     row_losses[i]     = factor * base
+//     logit_grads[i, k] = grad_out[i] * factor * logit_scale / denominator * d base / d z[i, k]
 //
-// Reads logits, labels, weights, the table; writes every row loss and every gradient (zeros for rows that do not
-// count), and counts rows into the table. LANES invocations share a row.
+// with `base` as `parts/row_single.wgsl` or `parts/row_general.wgsl` says. Reads logits, targets, weights, the table;
+// writes every row loss and every gradient (zeros for rows that do not count), and counts rows into the table. `lanes()`
+// invocations share a row.
 
 override WORKGROUP_SIZE: u32 = 64u;
 
@@ -15,39 +16,39 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
     let row = row_of(group, lane);
     let in_row = lane_of(lane);
     let live = row < params.rows;
-    var label = NO_CLASS;
-    if (live) { label = row_class(row); }
-    let counts = label != NO_CLASS;
+    var goal = no_target();
+    if (live) { goal = read_target(row); }
+    let counts = row_counts(goal);
     let row_at = row_offset(row);
 
     // First visit: maximum, sum, argmax. Rows that do not count are not read, whatever they hold.
     let classes_to_read = select(0u, params.classes, counts);
     var part = empty_part();
-    for (var first = first_class(in_row); first < classes_to_read; first += 4u * LANES) {
+    for (var first = first_class(in_row); first < classes_to_read; first += 4u * lanes()) {
         let classes = four_classes(first);
-        part = take_four(part, load_four(row_at, classes), classes, label);
+        let x = tame(load_four(row_at, classes));
+        let z = adjust(x, classes);
+        part = take_four(part, x, z, classes);
+        part = take_target(part, goal, row_at, z, classes);
     }
     let whole = reduce(part, lane);
-
-    var result: RowLoss;
-    if (counts) { result = row_loss(row, label, whole); }
+    let result = finish_row(row, row_at, goal, whole, lane);
     if (live && in_row == 0u) { row_losses[params.row_losses_base + row] = result.loss; }
-    tally(counts && in_row == 0u, !result.bad && whole.top_at == label, result.bad, row, lane);
+    tally(counts && in_row == 0u, !result.bad && predicted_class(whole) == result.class_index, result.bad, row, lane);
 
-    // Second visit: the gradient.
+    // Last visit: the gradient.
     var scale = 0.0;
     if (counts && table.denominator != 0.0) {
-        scale = grad_out(row) * result.factor / table.denominator;
+        scale = grad_out(row) * result.factor * LOGIT_SCALE / table.denominator;
     }
-    let scale_of_others = scale / select(result.sum, 1.0, !counts || result.bad);
-    let at_label = -scale * result.rest;
+    let s = slopes(result, scale);
     let classes_to_write = select(0u, params.classes, live);
-    for (var first = first_class(in_row); first < classes_to_write; first += 4u * LANES) {
+    for (var first = first_class(in_row); first < classes_to_write; first += 4u * lanes()) {
         let classes = four_classes(first);
         var words = vec4<u32>(0u);
         if (counts) {
-            let e = exp_four(tame(load_four(row_at, classes)), result.reference);
-            let grads = select(e * scale_of_others, vec4<f32>(at_label), classes == vec4<u32>(label));
+            let z = adjust(tame(load_four(row_at, classes)), classes);
+            let grads = grad_four(z, classes, row_at, goal, result, s);
             words = select(bitcast<vec4<u32>>(grads), vec4<u32>(NAN_BITS), vec4<bool>(result.bad));
         }
         store_four(row_at, classes, words);

@@ -1,6 +1,6 @@
 // The backward half of `cross_entropy`, from the statistics that the forward half wrote.
 //
-//     logit_grads[i, k] = grad_out[i] * factor / denominator * (exp(z[i, k] - reference) / sum - [k == label])
+//     logit_grads[i, k] = grad_out[i] * factor * logit_scale / denominator * d base / d z[i, k]
 //
 // Reads logits once, writes every gradient once: no reduction, no barrier.
 
@@ -13,31 +13,41 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
     let row = row_of(group, lane);
     let in_row = lane_of(lane);
     let live = row < params.rows;
-    var label = NO_CLASS;
-    var stats_words = vec4<u32>(0u);
-    if (live) {
-        label = row_class(row);
-        stats_words = row_stats[params.row_stats_base / 4u + row];
-    }
-    let counts = label != NO_CLASS;
+    var goal = no_target();
+    if (live) { goal = read_target(row); }
+    let counts = row_counts(goal);
     let row_at = row_offset(row);
 
-    let bad = is_nan(stats_words.w);
-    let stats = bitcast<vec4<f32>>(select(stats_words, vec4<u32>(0u), bad));
+    var result: RowResult;
+    if (counts) {
+        let at = params.row_stats_base / 4u + row * 2u;
+        let stats_0 = row_stats[at];
+        let stats_1 = row_stats[at + 1u];
+        result.bad = is_nan(stats_0.z);
+        let numbers = bitcast<vec4<f32>>(select(stats_0, vec4<u32>(0u), vec4<bool>(result.bad)));
+        result.reference = numbers.x;
+        result.others = numbers.y;
+        result.factor = numbers.z;
+        result.a = numbers.w;
+        result.b = bitcast<f32>(stats_1.x);
+        result.c = bitcast<f32>(stats_1.y);
+        result.top_at = stats_1.z;
+        // Checked again: the caller may have written here.
+        result.class_index = min(stats_1.w, params.classes - 1u);
+    }
     var scale = 0.0;
     if (counts && table.denominator != 0.0) {
-        scale = grad_out(row) * stats.w / table.denominator;
+        scale = grad_out(row) * result.factor * LOGIT_SCALE / table.denominator;
     }
-    let scale_of_others = scale / select(stats.y, 1.0, !counts || bad);
-    let at_label = -scale * stats.z;
+    let s = slopes(result, scale);
     let classes_to_write = select(0u, params.classes, live);
-    for (var first = first_class(in_row); first < classes_to_write; first += 4u * LANES) {
+    for (var first = first_class(in_row); first < classes_to_write; first += 4u * lanes()) {
         let classes = four_classes(first);
         var words = vec4<u32>(0u);
         if (counts) {
-            let e = exp_four(tame(load_four(row_at, classes)), stats.x);
-            let grads = select(e * scale_of_others, vec4<f32>(at_label), classes == vec4<u32>(label));
-            words = select(bitcast<vec4<u32>>(grads), vec4<u32>(NAN_BITS), vec4<bool>(bad));
+            let z = adjust(tame(load_four(row_at, classes)), classes);
+            let grads = grad_four(z, classes, row_at, goal, result, s);
+            words = select(bitcast<vec4<u32>>(grads), vec4<u32>(NAN_BITS), vec4<bool>(result.bad));
         }
         store_four(row_at, classes, words);
     }

@@ -1,10 +1,11 @@
 // The forward half of `cross_entropy`, for engines that call backward later: losses, and per row what backward needs.
 //
-//     row_losses[i] = factor * -log p[i, label]
-//     row_stats[i]  = (reference, sum, rest, factor):  p[i, k] = exp(z[i, k] - reference) / sum,  lse = reference + log sum,
-//                     rest = the sum of p[i, k] over k != label;  factor is NaN for a row that is not finite
+//     row_losses[i] = factor * base
+//     row_stats[i]  = (reference, others, factor, a), (b, c, top class, class):  p[k] = exp(z[k] - reference) / (1 + others),
+//                     lse = reference + log(1 + others);  factor is NaN for a row that is not finite;  a, b and c as
+//                     `parts/row_single.wgsl` or `parts/row_general.wgsl` says
 //
-// Rows that do not count get a loss of 0 and statistics (0, 1, 0, 0).
+// Rows that do not count get a loss of 0 and statistics of 0.
 
 override WORKGROUP_SIZE: u32 = 64u;
 
@@ -16,29 +17,36 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
     let row = row_of(group, lane);
     let in_row = lane_of(lane);
     let live = row < params.rows;
-    var label = NO_CLASS;
-    if (live) { label = row_class(row); }
-    let counts = label != NO_CLASS;
+    var goal = no_target();
+    if (live) { goal = read_target(row); }
+    let counts = row_counts(goal);
     let row_at = row_offset(row);
 
+    // First visit: maximum, sum, argmax. Rows that do not count are not read, whatever they hold.
     let classes_to_read = select(0u, params.classes, counts);
     var part = empty_part();
-    for (var first = first_class(in_row); first < classes_to_read; first += 4u * LANES) {
+    for (var first = first_class(in_row); first < classes_to_read; first += 4u * lanes()) {
         let classes = four_classes(first);
-        part = take_four(part, load_four(row_at, classes), classes, label);
+        let x = tame(load_four(row_at, classes));
+        let z = adjust(x, classes);
+        part = take_four(part, x, z, classes);
+        part = take_target(part, goal, row_at, z, classes);
     }
     let whole = reduce(part, lane);
-
-    var result: RowLoss;
-    if (counts) { result = row_loss(row, label, whole); }
+    let result = finish_row(row, row_at, goal, whole, lane);
     if (live && in_row == 0u) {
         row_losses[params.row_losses_base + row] = result.loss;
-        var stats = vec4<u32>(0u, bitcast<u32>(1.0), 0u, 0u);
-        if (counts) {
-            stats = bitcast<vec4<u32>>(vec4<f32>(result.reference, result.sum, result.rest, result.factor));
+        var stats_0 = vec4<u32>(0u);
+        var stats_1 = vec4<u32>(0u);
+        if (result.bad) {
+            stats_0.z = NAN_BITS;
+        } else if (counts) {
+            stats_0 = bitcast<vec4<u32>>(vec4<f32>(result.reference, result.others, result.factor, result.a));
+            stats_1 = vec4<u32>(bitcast<u32>(result.b), bitcast<u32>(result.c), result.top_at, result.class_index);
         }
-        if (result.bad) { stats = vec4<u32>(0u, bitcast<u32>(1.0), 0u, NAN_BITS); }
-        row_stats[params.row_stats_base / 4u + row] = stats;
+        let at = params.row_stats_base / 4u + row * 2u;
+        row_stats[at] = stats_0;
+        row_stats[at + 1u] = stats_1;
     }
-    tally(counts && in_row == 0u, !result.bad && whole.top_at == label, result.bad, row, lane);
+    tally(counts && in_row == 0u, !result.bad && predicted_class(whole) == result.class_index, result.bad, row, lane);
 }

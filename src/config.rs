@@ -3,8 +3,66 @@
 use crate::error::PlanError;
 use crate::pipeline::{Capabilities, Params, Tile};
 use crate::shape::Shape;
-use crate::spec::{ClassWeights, Denominator, Reduction, SampleWeights, Spec, WeightScheme};
-use crate::wgsl::{Element, Stage, Strategy, Variant};
+use crate::spec::{
+    ClassWeights, Denominator, LogitBias, Reduction, SampleWeights, Spec, Targets, WeightScheme, WeightScope,
+};
+use crate::wgsl::{Element, Numbers, Stage, Strategy, Variant};
+
+/// How logits and gradients are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Dtype {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// IEEE half precision. Class-last, with an even stride; works without the device's f16 feature. Gradients beyond
+    /// 65504 are clamped to it.
+    F16,
+    /// The upper half of an `f32`. Class-last, with an even stride.
+    Bf16,
+}
+
+impl Dtype {
+    /// Bytes of one logit.
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+}
+
+impl Dtype {
+    /// Bytes as a buffer holds them, up to a whole word. 16-bit values are rounded to the nearest, ties to even.
+    pub fn encode(self, values: &[f32]) -> Vec<u8> {
+        let mut bytes = match self {
+            Self::F32 => bytemuck::cast_slice(values).to_vec(),
+            Self::F16 => values.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect(),
+            Self::Bf16 => values.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect(),
+        };
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    /// The values of a buffer's bytes.
+    pub fn decode(self, bytes: &[u8]) -> Vec<f32> {
+        let halves = bytes.chunks_exact(2).map(|pair| [pair[0], pair[1]]);
+        match self {
+            Self::F32 => bytes.chunks_exact(4).map(bytemuck::pod_read_unaligned).collect(),
+            Self::F16 => halves.map(|pair| half::f16::from_le_bytes(pair).to_f32()).collect(),
+            Self::Bf16 => halves.map(|pair| half::bf16::from_le_bytes(pair).to_f32()).collect(),
+        }
+    }
+
+    /// Values as they are once they have been stored.
+    pub fn round(self, values: &[f32]) -> Vec<f32> {
+        match self {
+            Self::F32 => values.to_vec(),
+            Self::F16 => values.iter().map(|x| half::f16::from_f32(*x).to_f32()).collect(),
+            Self::Bf16 => values.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect(),
+        }
+    }
+}
 
 /// What a caller may choose beside the spec. All kernels of one plan share it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -13,6 +71,8 @@ pub struct Options {
     pub in_place: bool,
     /// An upstream gradient comes with the batch, one a row.
     pub grad_out: bool,
+    /// How logits and gradients are stored. Arithmetic and row losses are `f32` in any case.
+    pub dtype: Dtype,
     /// A row strategy other than the table's.
     pub strategy: Option<Strategy>,
     /// A workgroup size other than the table's.
@@ -102,6 +162,13 @@ impl Config {
             caps.max_binding_size = caps.max_binding_size.min(limit);
         }
         let class_first = shape.inner > 1;
+        if options.dtype != Dtype::F32 && (class_first || !shape.row_stride.is_multiple_of(2)) {
+            return Err(PlanError::Option {
+                option: "dtype",
+                got: format!("{:?}", options.dtype),
+                expected: "16-bit logits are class-last with an even row_stride, for two share a word".into(),
+            });
+        }
         let subgroups = caps.subgroups && options.subgroups != Some(false);
         let fits = |rule: &&Rule| {
             rule.cpu == caps.cpu && (!rule.subgroups || subgroups) && shape.classes <= rule.max_classes
@@ -147,9 +214,19 @@ impl Config {
             strategy,
             workgroup_size,
             subgroups: subgroups && strategy == Strategy::Workgroup,
-            element: if vectorize { Element::F32x4 } else { Element::F32 },
+            element: match options.dtype {
+                Dtype::F32 if vectorize => Element::F32x4,
+                Dtype::F32 => Element::F32,
+                Dtype::F16 => Element::F16,
+                Dtype::Bf16 => Element::Bf16,
+            },
             class_first,
             in_place: options.in_place,
+            targets: spec.targets,
+            general: spec.targets != Targets::Labels
+                || spec.label_smoothing != 0.0
+                || spec.cost_lambda != 0.0,
+            logit_bias: spec.logit_bias != LogitBias::None,
             class_weights: spec.class_weights != ClassWeights::None,
             sample_weights: spec.sample_weights != SampleWeights::None,
             cost_matrix: spec.cost_matrix.is_some(),
@@ -162,9 +239,23 @@ impl Config {
                 ClassWeights::Live(live) => scheme_number(live.scheme),
                 _ => 0,
             },
-            absent_weight: match &spec.class_weights {
-                ClassWeights::Live(live) => live.absent_weight,
-                _ => 0.0,
+            numbers: Numbers {
+                absent_weight: match &spec.class_weights {
+                    ClassWeights::Live(live) => live.absent_weight,
+                    _ => 0.0,
+                },
+                writes_weights: matches!(spec.class_weights, ClassWeights::Live(_)),
+                log_prior: match spec.logit_bias {
+                    LogitBias::LogPrior { tau, smoothing } => Some((tau, smoothing)),
+                    _ => None,
+                },
+                weight_per_row: spec.weight_scope == WeightScope::PerRow,
+                label_smoothing: spec.label_smoothing,
+                focal_gamma: spec.focal_gamma,
+                z_loss: spec.z_loss,
+                logit_scale: spec.logit_scale,
+                cost_gather: spec.cost_gather,
+                cost_lambda: spec.cost_lambda,
             },
         };
         let why = match (options.strategy, class_first) {

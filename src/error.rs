@@ -66,6 +66,26 @@ pub enum SpecError {
         /// The value.
         got: f32,
     },
+    /// A number out of its range.
+    #[error("{name} is {got}; it must be {expected}")]
+    Range {
+        /// The field.
+        name: &'static str,
+        /// Its value.
+        got: f32,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// Two choices that do not go together.
+    #[error("{first} does not go with {second}: {why}")]
+    Combination {
+        /// One choice.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+        /// The reason.
+        why: &'static str,
+    },
     /// A cost matrix for another number of classes.
     #[error("cost_matrix is for {got} classes; the shape has {classes}")]
     CostMatrixClasses {

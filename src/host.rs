@@ -7,7 +7,7 @@ use crate::kernels::TableLayout;
 use crate::pipeline::create_buffer;
 use crate::plan::{Batch, CrossEntropy};
 use crate::shape::Shape;
-use crate::spec::{ClassWeights, Spec};
+use crate::spec::{ClassWeights, LogitBias, Spec, Targets};
 use std::time::Duration;
 use wgpu::BufferUsages;
 
@@ -65,9 +65,16 @@ impl CrossEntropy {
             create_buffer(device, name, contents.len() as u64, BufferUsages::STORAGE, Some(contents))
         };
         let in_out = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
-        let logits_bytes: &[u8] = bytemuck::cast_slice(inputs.logits);
-        let logits = create_buffer(device, "logits", logits_bytes.len() as u64, in_out, Some(logits_bytes))?;
-        let labels = upload("labels", bytemuck::cast_slice(inputs.labels))?;
+        let dtype = self.config().options().dtype;
+        let logits_bytes = dtype.encode(inputs.logits);
+        let logits = create_buffer(device, "logits", logits_bytes.len() as u64, in_out, Some(&logits_bytes))?;
+        let targets = match spec.targets {
+            Targets::Labels => upload("labels", bytemuck::cast_slice(inputs.labels))?,
+            Targets::Soft => {
+                upload("target_probs", bytemuck::cast_slice(inputs.target_probs.unwrap_or_default()))?
+            }
+            Targets::TwoHot => upload("labels", bytemuck::cast_slice(&two_hot_words(inputs)))?,
+        };
         let optional = |name, slice: Option<&[f32]>| {
             slice.map(|slice| upload(name, bytemuck::cast_slice(slice))).transpose()
         };
@@ -93,7 +100,7 @@ impl CrossEntropy {
             device,
             &Batch {
                 logits: logits.as_entire_buffer_binding(),
-                labels: labels.as_entire_buffer_binding(),
+                targets: targets.as_entire_buffer_binding(),
                 sample_weights: sample_weights.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
                 grad_out: grad_out.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
                 external_denominator: external.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
@@ -112,8 +119,9 @@ impl CrossEntropy {
         let rows = u64::from(shape.rows) * 4;
         let row_losses = read(device, queue, "row_losses", self.row_losses(), rows).await?;
         let grads = grads.as_ref().unwrap_or(&logits);
-        let mut logit_grads: Vec<f32> =
-            words(&read(device, queue, "logit_grads", grads, logits_bytes.len() as u64).await?);
+        let grads = read(device, queue, "logit_grads", grads, logits_bytes.len() as u64).await?;
+        let mut logit_grads = dtype.decode(&grads);
+        logit_grads.truncate(inputs.logits.len());
         if in_place {
             // Padding keeps the caller's logits there; in an output it is 0.
             clear_padding(shape, &mut logit_grads);
@@ -129,7 +137,18 @@ impl CrossEntropy {
             let at = layout.class_weights() as usize;
             words(&table[at..at + shape.classes as usize * 4])
         });
-        Ok(Output { totals, row_losses: words(&row_losses), logit_grads, class_counts, class_weights })
+        let logit_bias = (spec.logit_bias != LogitBias::None).then(|| {
+            let at = layout.logit_bias() as usize;
+            words(&table[at..at + shape.classes as usize * 4])
+        });
+        Ok(Output {
+            logit_bias,
+            totals,
+            row_losses: words(&row_losses),
+            logit_grads,
+            class_counts,
+            class_weights,
+        })
     }
 
     /// [`CrossEntropy::compute`], waiting.
@@ -145,6 +164,14 @@ impl CrossEntropy {
     ) -> Result<Output<f32>, HostError> {
         pollster::block_on(self.compute(device, queue, inputs))
     }
+}
+
+/// Two labels and the share of the first, row by row.
+fn two_hot_words(inputs: &Inputs<'_>) -> Vec<u32> {
+    let seconds = inputs.second_labels.unwrap_or_default();
+    let mixes = inputs.mix.unwrap_or_default();
+    let rows = inputs.labels.iter().zip(seconds).zip(mixes);
+    rows.flat_map(|((first, second), mix)| [*first as u32, *second as u32, mix.to_bits()]).collect()
 }
 
 /// Sets everything between the rows to 0.

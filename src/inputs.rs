@@ -2,15 +2,21 @@
 
 use crate::error::InputError;
 use crate::shape::Shape;
-use crate::spec::{Denominator, Reduction, SampleWeights, Spec};
+use crate::spec::{Denominator, Reduction, SampleWeights, Spec, Targets};
 
 /// One batch in host memory.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Inputs<'a> {
     /// `[rows, classes]` in the layout of the shape; at least [`Shape::logits_len`] elements.
     pub logits: &'a [f32],
-    /// `[rows]`.
+    /// `[rows]`; empty with soft targets.
     pub labels: &'a [i32],
+    /// `[rows]`: the second labels of [`Targets::TwoHot`].
+    pub second_labels: Option<&'a [i32]>,
+    /// `[rows]`: the share of the first label of [`Targets::TwoHot`], from 0 to 1.
+    pub mix: Option<&'a [f32]>,
+    /// `[rows, classes]` in the layout of the logits, for [`Targets::Soft`]; at least [`Shape::logits_len`] elements.
+    pub target_probs: Option<&'a [f32]>,
     /// As [`Spec::sample_weights`] says: `[rows]`, `[samples]` or `[steps]`.
     pub sample_weights: Option<&'a [f32]>,
     /// `[rows]`: the gradient that arrives at each row's reduced loss; all 1 where absent.
@@ -37,7 +43,18 @@ impl Inputs<'_> {
             }
             _ => Ok(()),
         };
-        exact("labels", Some(self.labels.len()), shape.rows)?;
+        let labels = if spec.targets == Targets::Soft { 0 } else { shape.rows };
+        exact("labels", Some(self.labels.len()), labels)?;
+        let two_hot = spec.targets == Targets::TwoHot;
+        presence("second_labels", self.second_labels.is_some(), two_hot)?;
+        exact("second_labels", self.second_labels.map(<[i32]>::len), shape.rows)?;
+        presence("mix", self.mix.is_some(), two_hot)?;
+        exact("mix", self.mix.map(<[f32]>::len), shape.rows)?;
+        presence("target_probs", self.target_probs.is_some(), spec.targets == Targets::Soft)?;
+        let (got, need) = (self.target_probs.map(|probs| probs.len() as u64), shape.logits_len());
+        if let Some(got) = got.filter(|got| *got < need) {
+            return Err(InputError::Length { name: "target_probs", got, need });
+        }
         exact("grad_out", self.grad_out.map(<[f32]>::len), shape.rows)?;
         let wanted = sample_weights_len(spec, shape);
         presence("sample_weights", self.sample_weights.is_some(), wanted.is_some())?;
@@ -85,7 +102,7 @@ pub struct Totals<T> {
     pub ignored_rows: u32,
     /// Rows whose label is neither a class nor the ignore index.
     pub out_of_range_rows: u32,
-    /// Valid rows with NaN or +inf among their logits, or nothing but -inf. Their losses and gradients are NaN.
+    /// Valid rows with NaN or +inf among their logits, or nothing but -inf, or targets that are not finite. Their losses and gradients are NaN.
     pub nonfinite_rows: u32,
     /// The lowest row that was out of range or not finite.
     pub first_bad_row: Option<u32>,
@@ -105,10 +122,12 @@ pub struct Output<T> {
     pub row_losses: Vec<T>,
     /// The gradient with respect to the logits, in their layout; 0 in the padding.
     pub logit_grads: Vec<T>,
-    /// `[classes]`: rows of each class among the valid ones; for live class weights.
+    /// `[classes]`: rows of each class among the valid ones; for live class statistics.
     pub class_counts: Option<Vec<u32>>,
     /// `[classes]`: the class weights in use; `None` where all are 1.
     pub class_weights: Option<Vec<T>>,
+    /// `[classes]`: the logit biases in use; `None` where all are 0.
+    pub logit_bias: Option<Vec<T>>,
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ mod spec;
 pub mod tolerance;
 mod validate;
 pub mod wgsl;
-pub use config::{Config, Options, RULES, Rule};
+pub use config::{Config, Dtype, MAX_THREAD_CLASSES, Options, RULES, Rule};
 pub use device::{DeviceOptions, Gpu};
 #[cfg(not(target_family = "wasm"))]
 pub use host::compute_blocking;
@@ -26,7 +26,9 @@ pub use pipeline::{Bound, Capabilities, Params, Tile, tiles_of_logits, tiles_of_
 pub use plan::{Batch, BoundStep, CrossEntropy};
 pub use shape::{MAX_CLASSES, Shape};
 pub use spec::{
-    ClassWeights, CostMatrix, Denominator, LOGIT_LIMIT, LiveWeights, Reduction, SampleWeights, Spec,
-    WeightScheme,
+    ClassWeights, CostMatrix, Denominator, LOGIT_LIMIT, LiveWeights, LogitBias, Reduction, SampleWeights,
+    Spec, Targets, WeightScheme, WeightScope,
 };
 pub use validate::Validation;
+/// The `wgpu` of this crate's API.
+pub use wgpu;

@@ -53,6 +53,8 @@ pub struct Params {
     pub row_stats_base: u32,
     /// Words before the gathered predictions.
     pub gathered_base: u32,
+    /// Words before the soft targets.
+    pub target_probs_base: u32,
     /// Words before the external denominator.
     pub external_base: u32,
 }
@@ -69,6 +71,7 @@ impl Params {
             "ROW_LOSSES" => &mut self.row_losses_base,
             "ROW_STATS" => &mut self.row_stats_base,
             "GATHERED" => &mut self.gathered_base,
+            "TARGET_PROBS" => &mut self.target_probs_base,
             "EXTERNAL_DENOMINATOR" => &mut self.external_base,
             _ => return None,
         })
@@ -142,9 +145,16 @@ pub struct Tile {
 
 /// Cuts a batch into tiles whose logits, and whatever else has up to `row_bytes` bytes a row, fit one binding.
 ///
+/// A tile is a multiple of `group` rows where `group` is above 1.
+///
 /// # Errors
-/// [`BindError::BindingSize`] where a single row (class-first: a single outer block) does not fit.
-pub fn tiles_of_logits(shape: &Shape, caps: &Capabilities, row_bytes: u64) -> Result<Vec<Tile>, BindError> {
+/// [`BindError::BindingSize`] where a single row (class-first: a single outer block; or a group) does not fit.
+pub fn tiles_of_logits(
+    shape: &Shape,
+    caps: &Capabilities,
+    row_bytes: u64,
+    group: u32,
+) -> Result<Vec<Tile>, BindError> {
     let words = caps.usable_binding() / 4;
     // A tile is a number of blocks: rows, or outer blocks of `inner` rows. The last one needs no padding.
     let last = u64::from(shape.classes) * u64::from(shape.inner);
@@ -159,14 +169,29 @@ pub fn tiles_of_logits(shape: &Shape, caps: &Capabilities, row_bytes: u64) -> Re
         let need = row_bytes.max(4) * u64::from(shape.inner);
         return Err(BindError::BindingSize { name: "row_losses", need, limit: caps.max_binding_size });
     }
-    Ok(tiles(shape.rows, rows_by_logits.min(rows_by_rows)))
+    let rows = rows_by_logits.min(rows_by_rows);
+    if u64::from(shape.rows) <= rows {
+        return Ok(tiles(shape.rows, rows));
+    }
+    // Whole groups of whole blocks.
+    let (inner, group) = (u64::from(shape.inner), u64::from(group));
+    let unit = inner / gcd(inner, group) * group;
+    if rows < unit {
+        let need = unit.div_ceil(inner) * u64::from(shape.row_stride) * 4;
+        return Err(BindError::BindingSize { name: "logits", need, limit: caps.max_binding_size });
+    }
+    Ok(tiles(shape.rows, rows / unit * unit))
 }
 
-/// Cuts a batch into tiles for a kernel that sees 4 bytes a row and works in groups of
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Cuts a batch into tiles for a kernel that sees `bytes` bytes a row and works in groups of
 /// [`wgsl::ROWS_PER_GROUP`] rows. No group is ever cut.
-pub fn tiles_of_rows(rows: u32, caps: &Capabilities) -> Vec<Tile> {
+pub fn tiles_of_rows(rows: u32, caps: &Capabilities, bytes: u64) -> Vec<Tile> {
     let group = u64::from(wgsl::ROWS_PER_GROUP);
-    let rows_at_most = (caps.usable_binding() / 4 / group * group).max(group);
+    let rows_at_most = (caps.usable_binding() / bytes / group * group).max(group);
     tiles(rows, rows_at_most)
 }
 
@@ -369,7 +394,7 @@ impl RowProgram {
     /// The program that can serve these logits and gradients.
     pub fn for_regions(&self, regions: &[Option<&Region<'_>>]) -> Result<&Program, BindError> {
         let aligned = regions.iter().flatten().all(|region| region.offset.is_multiple_of(16));
-        if aligned || self.config.variant().element == Element::F32 {
+        if aligned || self.config.variant().element != Element::F32x4 {
             return Ok(&self.program);
         }
         self.one_word
@@ -596,24 +621,24 @@ mod tests {
         ];
         let caps = webgpu();
         for shape in shapes {
-            let tiles = tiles_of_logits(&shape, &caps, 16).unwrap();
+            let tiles = tiles_of_logits(&shape, &caps, 32, 1).unwrap();
             let mut next = 0;
             for tile in &tiles {
                 assert_eq!(tile.first_row, next, "{shape:?}");
                 next += tile.rows;
                 let part = Shape { rows: tile.rows, ..shape };
                 assert!(part.logits_len() * 4 + 256 <= caps.max_binding_size, "{shape:?} {tile:?}");
-                assert!(u64::from(tile.rows) * 16 + 256 <= caps.max_binding_size, "{shape:?} {tile:?}");
+                assert!(u64::from(tile.rows) * 32 + 256 <= caps.max_binding_size, "{shape:?} {tile:?}");
                 assert!(tile.first_row.is_multiple_of(shape.inner) && tile.rows > 0);
             }
             assert_eq!(next, shape.rows);
-            for tile in tiles_of_rows(shape.rows, &caps) {
+            for tile in tiles_of_rows(shape.rows, &caps, 12) {
                 assert!(tile.first_row.is_multiple_of(wgsl::ROWS_PER_GROUP));
             }
         }
         let block = Shape::class_first(1, 19, 4096 * 4096);
         assert_eq!(
-            tiles_of_logits(&block, &caps, 16).unwrap_err().to_string(),
+            tiles_of_logits(&block, &caps, 32, 1).unwrap_err().to_string(),
             "logits needs a binding of 1275068416 bytes; the device allows 134217728"
         );
     }
@@ -622,7 +647,7 @@ mod tests {
     fn grids_stay_below_the_limit() {
         for groups in [0, 1, 65535, 65536, 70_000, 10_000_000, u64::from(u32::MAX)] {
             let (x, y) = grid(groups, 65535);
-            assert!(x >= 1 && y >= 1 && y <= 65537 && x <= 65535);
+            assert!((1..=65535).contains(&x) && (1..=65537).contains(&y));
             assert!(u64::from(x) * u64::from(y) >= groups);
             assert!(u64::from(x) * u64::from(y) < groups + u64::from(y).max(2));
         }

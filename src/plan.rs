@@ -8,17 +8,19 @@ use crate::kernels::{
 };
 use crate::pipeline::{Bound, create_buffer, tiles_of_logits};
 use crate::shape::Shape;
-use crate::spec::{ClassWeights, Spec};
+use crate::spec::Spec;
 use crate::wgsl::Element;
 
 /// The buffers of one batch. Each is (buffer, offset, size); offsets are multiples of 4, and what is written
 /// lies in a buffer of its own.
 #[derive(Clone, Debug)]
 pub struct Batch<'a> {
-    /// `[rows, classes]`, `f32`, in the layout of the shape. Overwritten where `Options::in_place` is set.
+    /// `[rows, classes]`, as `Options::dtype` says, in the layout of the shape. Overwritten where `Options::in_place` is set.
     pub logits: wgpu::BufferBinding<'a>,
-    /// `[rows]`, `i32` or `u32`.
-    pub labels: wgpu::BufferBinding<'a>,
+    /// `[rows]` labels, `i32` or `u32`; `[rows, 3]` words (label, label, share of the first as `f32`) with
+    /// [`Targets::TwoHot`](crate::Targets::TwoHot); `[rows, classes]` `f32` in the layout of the shape with
+    /// [`Targets::Soft`](crate::Targets::Soft).
+    pub targets: wgpu::BufferBinding<'a>,
     /// `f32`, as `Spec::sample_weights` says.
     pub sample_weights: Option<wgpu::BufferBinding<'a>>,
     /// `[rows]`, `f32`, where `Options::grad_out` is set.
@@ -35,9 +37,9 @@ pub struct Batch<'a> {
 /// own work between them.
 #[derive(Clone, Debug)]
 pub struct BoundStep {
-    /// Labels to counts; empty without live class weights. After it, counts may be all-reduced.
+    /// Labels to counts; empty without live class statistics. After it, counts may be all-reduced.
     pub class_counts: Bound,
-    /// Counts to weights; empty without live class weights.
+    /// Counts to weights and log-priors; empty without live class statistics.
     pub class_weights: Bound,
     /// Labels and weights to the denominator. After it, the denominator may be all-reduced.
     pub denominator: Bound,
@@ -90,7 +92,7 @@ impl CrossEntropy {
         options: &Options,
     ) -> Result<Self, PlanError> {
         let config = Config::new(device, spec, shape, options)?;
-        let live = matches!(spec.class_weights, ClassWeights::Live(_));
+        let live = spec.needs_counts();
         let layout = TableLayout::new(spec, &shape);
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let [table, row_losses, denominator_partials, loss_partials, counts] = sizes(spec, &shape);
@@ -134,7 +136,7 @@ impl CrossEntropy {
         {
             class_counts = counts.bind(
                 device,
-                &ClassCountsBuffers { labels: batch.labels.clone(), class_counts: whole(buffer) },
+                &ClassCountsBuffers { labels: batch.targets.clone(), class_counts: whole(buffer) },
             )?;
             class_weights = weights
                 .bind(device, &ClassWeightsBuffers { class_counts: whole(buffer), table: table.clone() })?;
@@ -145,7 +147,7 @@ impl CrossEntropy {
             denominator: self.denominator.bind(
                 device,
                 &DenominatorBuffers {
-                    labels: batch.labels.clone(),
+                    targets: batch.targets.clone(),
                     sample_weights: batch.sample_weights.clone(),
                     external_denominator: batch.external_denominator.clone(),
                     partials: whole(&self.denominator_partials),
@@ -156,7 +158,7 @@ impl CrossEntropy {
                 device,
                 &CrossEntropyBuffers {
                     logits: batch.logits.clone(),
-                    labels: batch.labels.clone(),
+                    targets: batch.targets.clone(),
                     sample_weights: batch.sample_weights.clone(),
                     grad_out: batch.grad_out.clone(),
                     logit_grads: batch.logit_grads.clone(),
@@ -220,11 +222,13 @@ impl CrossEntropy {
     /// What was chosen and why, and what a step moves, in a few lines for a person.
     pub fn describe(&self) -> String {
         let (shape, variant) = (self.config.shape(), self.config.variant());
-        let tiles = tiles_of_logits(shape, self.config.capabilities(), 4).map_or(0, |tiles| tiles.len());
+        let tiles = tiles_of_logits(shape, self.config.capabilities(), 12, 1).map_or(0, |tiles| tiles.len());
         let logits = u64::from(shape.rows) * u64::from(shape.classes);
+        let bytes = self.config.options().dtype.bytes();
         let load = match variant.element {
             Element::F32 => "4-byte loads",
             Element::F32x4 => "16-byte loads",
+            Element::F16 | Element::Bf16 => "4-byte loads of two",
         };
         format!(
             "{} rows of {} classes: strategy {:?} ({}), workgroups of {}{}, {load}, {tiles} tile(s)\n\
@@ -235,8 +239,8 @@ impl CrossEntropy {
             self.config.why(),
             variant.workgroup_size,
             if variant.subgroups { " with subgroups" } else { "" },
-            logits * 4,
-            logits * 4,
+            logits * bytes,
+            logits * bytes,
             self.memory().iter().map(|(_, size)| size).sum::<u64>(),
         )
     }
@@ -244,11 +248,11 @@ impl CrossEntropy {
 
 /// Name and bytes of each buffer between the kernels; 0 where there is none.
 fn sizes(spec: &Spec, shape: &Shape) -> [(&'static str, u64); 5] {
-    let live = matches!(spec.class_weights, ClassWeights::Live(_));
+    let live = spec.needs_counts();
     [
         ("table", TableLayout::new(spec, shape).size()),
         ("row_losses", (u64::from(shape.rows) * 4).max(4)),
-        ("denominator_partials", DenominatorKernel::partials_size(shape.rows)),
+        ("denominator_partials", DenominatorKernel::partials_size(spec.targets, shape.rows)),
         ("loss_partials", LossTotal::partials_size(shape.rows)),
         ("class_counts", if live { u64::from(shape.classes) * 4 } else { 0 }),
     ]

@@ -11,21 +11,116 @@ pub const LOGIT_LIMIT: f32 = f32::from_bits(0x7eff_0000);
 ///
 /// The default is PyTorch's `cross_entropy` without options: hard labels, mean over the rows (all weights 1),
 /// except that it has no `ignore_index` until one is given.
-#[derive(Clone, Debug, Default, PartialEq)]
+///
+/// With `z = logit_scale * x + logit_bias` for the logits `x`, `p = softmax(z)`, and targets `t` of a row:
+///
+/// ```text
+/// t'_j = (1 - label_smoothing) t_j + label_smoothing / classes
+/// u_j  = w_j t'_j                                        (WeightScope::PerTerm; PerRow: t'_j)
+/// base = - sum_j u_j (1 - p_j)^focal_gamma log p_j + z_loss lse^2 + cost_lambda sum_j cost[y][j] p_j
+/// row_loss = v * s * cost[y][argmax x] * base            (WeightScope::PerRow: times w_y)
+/// ```
+///
+/// `y` is the label; the most likely target where targets are not labels. A target of 0 contributes 0 even where the
+/// probability is 0.
+#[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default))]
 pub struct Spec {
+    /// What a row's target is.
+    pub targets: Targets,
+    /// Mixes the targets with the uniform distribution: from 0 to 1.
+    pub label_smoothing: f32,
     /// Rows with this label have loss 0 and gradient 0 and count in no denominator but `Rows`. It may be any
     /// number, a class included (that class then still takes part in the softmax of the other rows).
     pub ignore_index: Option<i32>,
     /// A factor for each row by its label's class.
     pub class_weights: ClassWeights,
+    /// Whether class weights multiply each term of a row's loss or the whole. It makes a difference where targets
+    /// are smoothed or not labels, and to `z_loss` and `cost_lambda`.
+    pub weight_scope: WeightScope,
     /// Whether a factor for each row comes with the batch, and how it is broadcast.
     pub sample_weights: SampleWeights,
-    /// A factor for each row by its label and its prediction.
+    /// What each mistake costs, for `cost_gather` and `cost_lambda`.
     pub cost_matrix: Option<CostMatrix>,
+    /// Whether a cost matrix is a factor for each row by its label and its prediction. On by default.
+    pub cost_gather: bool,
+    /// How much of the expected cost `sum_j cost[y][j] p_j`, which is differentiable, is added to a row's loss.
+    pub cost_lambda: f32,
+    /// The focusing exponent of the focal loss, at least 0; 0 is plain cross-entropy.
+    pub focal_gamma: f32,
+    /// How much of `lse^2` is added to a row's loss, at least 0.
+    pub z_loss: f32,
+    /// A factor on the logits, above 0. Predictions are of the logits themselves.
+    pub logit_scale: f32,
+    /// A term for each class's logit. Predictions are of the logits themselves.
+    pub logit_bias: LogitBias,
     /// How the rows' losses become one number, and what the gradient is divided by.
     pub reduction: Reduction,
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        Self {
+            targets: Targets::default(),
+            label_smoothing: 0.0,
+            ignore_index: None,
+            class_weights: ClassWeights::default(),
+            weight_scope: WeightScope::default(),
+            sample_weights: SampleWeights::default(),
+            cost_matrix: None,
+            cost_gather: true,
+            cost_lambda: 0.0,
+            focal_gamma: 0.0,
+            z_loss: 0.0,
+            logit_scale: 1.0,
+            logit_bias: LogitBias::default(),
+            reduction: Reduction::default(),
+        }
+    }
+}
+
+/// What a row's target is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Targets {
+    /// One label a row.
+    #[default]
+    Labels,
+    /// Two labels a row and the share of the first (mixup, cutmix). A row is ignored where either label is.
+    TwoHot,
+    /// A value for each class, in the layout of the logits. They need not sum to 1.
+    Soft,
+}
+
+/// What class weights multiply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum WeightScope {
+    /// Each term by its own class's weight: PyTorch.
+    #[default]
+    PerTerm,
+    /// The whole row by its label's weight: Keras `class_weight`.
+    PerRow,
+}
+
+/// A term added to each class's logit before the softmax.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum LogitBias {
+    /// None.
+    #[default]
+    None,
+    /// One finite value per class.
+    Given(Vec<f32>),
+    /// `tau * log((n_c + smoothing) / sum_j (n_j + smoothing))` from the batch's own label counts: logit adjustment
+    /// (`tau` 1: balanced softmax). `smoothing` above 0 keeps absent classes finite.
+    LogPrior {
+        /// The strength.
+        tau: f32,
+        /// Added to each count.
+        smoothing: f32,
+    },
 }
 
 /// Class weights: a factor `w[label]` on each row's loss.
@@ -208,12 +303,89 @@ impl Spec {
             }
             ClassWeights::Live(live) => check_weights("absent_weight", &[live.absent_weight])?,
         }
-        if let Some(matrix) = &self.cost_matrix
-            && matrix.classes != classes
-        {
+        let range = |name, got: f32, expected, good: bool| match good && got.is_finite() {
+            true => Ok(()),
+            false => Err(SpecError::Range { name, got, expected }),
+        };
+        range(
+            "label_smoothing",
+            self.label_smoothing,
+            "from 0 to 1",
+            (0.0..=1.0).contains(&self.label_smoothing),
+        )?;
+        range("focal_gamma", self.focal_gamma, "at least 0", self.focal_gamma >= 0.0)?;
+        range("z_loss", self.z_loss, "at least 0", self.z_loss >= 0.0)?;
+        range("cost_lambda", self.cost_lambda, "at least 0", self.cost_lambda >= 0.0)?;
+        range("logit_scale", self.logit_scale, "above 0", self.logit_scale > 0.0)?;
+        match &self.logit_bias {
+            LogitBias::None => {}
+            LogitBias::Given(values) => {
+                if values.len() as u64 != u64::from(classes) {
+                    let (got, need) = (values.len() as u64, u64::from(classes));
+                    return Err(SpecError::Length { name: "logit_bias", got, need });
+                }
+                if let Some(bad) = values.iter().find(|value| !value.is_finite()) {
+                    return Err(SpecError::Range { name: "logit_bias", got: *bad, expected: "finite" });
+                }
+            }
+            LogitBias::LogPrior { tau, smoothing } => {
+                range("tau", *tau, "finite", true)?;
+                range("smoothing", *smoothing, "above 0", *smoothing > 0.0)?;
+            }
+        }
+        if self.cost_lambda != 0.0 && self.cost_matrix.is_none() {
+            let why = "the expected cost needs a cost_matrix";
+            return Err(SpecError::Combination { first: "cost_lambda", second: "no cost_matrix", why });
+        }
+        if self.targets != Targets::Labels && self.needs_counts() {
+            let why = "live counts are of one label a row";
+            return Err(SpecError::Combination {
+                first: "live class statistics",
+                second: "these targets",
+                why,
+            });
+        }
+        if self.targets == Targets::Soft && self.ignore_index.is_some() {
+            let why = "soft targets have no label to compare; give the row weight 0";
+            return Err(SpecError::Combination { first: "ignore_index", second: "soft targets", why });
+        }
+        if let Some(matrix) = self.cost_matrix.as_ref().filter(|matrix| matrix.classes != classes) {
             return Err(SpecError::CostMatrixClasses { got: matrix.classes, classes });
         }
         Ok(())
+    }
+}
+
+impl Spec {
+    /// Whether the batch's label counts are needed: for live class weights or a live log-prior.
+    pub fn needs_counts(&self) -> bool {
+        matches!(self.class_weights, ClassWeights::Live(_))
+            || matches!(self.logit_bias, LogitBias::LogPrior { .. })
+    }
+
+    /// `torch.nn.functional.cross_entropy` with its defaults: mean over the weights of the labels' classes,
+    /// `ignore_index` -100, class weights on each term.
+    ///
+    /// What remains different: the mean of nothing is 0 here and NaN there; ignored rows may hold NaN here and poison
+    /// the gradient there; labels out of range are counted here and an error there; `0 * -inf` of a target is 0 here
+    /// and NaN there; with soft targets PyTorch's mean divides by the number of rows: set
+    /// `Reduction::Mean(Denominator::Rows)` for those.
+    pub fn pytorch() -> Self {
+        Self { ignore_index: Some(-100), ..Self::default() }
+    }
+
+    /// Keras' `SparseCategoricalCrossentropy(from_logits=True)` and `CategoricalCrossentropy` under
+    /// `sum_over_batch_size`: class weights on the whole row, mean over the rows that are not ignored.
+    ///
+    /// What remains different: class and sample weights multiply here and are refused together by Keras 3; the
+    /// gradient of targets that do not sum to 1 is the derivative here, `softmax - t` under TensorFlow. For
+    /// `mean_with_sample_weight` set `Denominator::SampleWeightSum`.
+    pub fn keras() -> Self {
+        Self {
+            weight_scope: WeightScope::PerRow,
+            reduction: Reduction::Mean(Denominator::ValidRows),
+            ..Self::default()
+        }
     }
 }
 

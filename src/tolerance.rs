@@ -8,19 +8,25 @@
 //! arguments are at most `d = |z - max| + 4`.
 //!
 //! * A term of the sum goes through one exponential, then one more for each time its sum is made relative to a higher
-//!   reference: `k` times between invocations, and at most `d / 4` times within one, because that reference only moves
-//!   by 4 or more. The arguments add up to at most `d + 4`. So a term's relative error is
+//!   reference: `k` times between invocations and at the end, and at most `d / 4` times within one, because that
+//!   reference only moves by 4 or more. The arguments add up to at most `d + 4`. So a term's relative error is
 //!   `ULP (3 (1 + k + d / 4) + 2 (d + 4)) + U (d + 4) + U (k + d / 4)`.
 //! * A sum of positive terms, `n` of them one after the other, adds `n U`.
 //! * `p = exp(z - reference) / sum` has the errors of one exponential, of the sum and of a division.
-//! * A loss is `log(1 + r)` where the label leads, with the relative error of `r` weighted by `r / (1 + r)`; else
-//!   `(reference - z_label) + log(sum)`, with the absolute errors of both.
+//! * `1 - p` and `-log p` of the largest class come from the others' sum `r`: `r / (1 + r)` and `log(1 + r)`, both with the
+//!   relative error of `r`; those of any other class, whose `p` is at most 1/2, from `1 - p` and
+//!   `(max - z) + log(1 + r)`, with the absolute errors of their parts.
+//! * `z = scale x + bias` is off by `U (2 |scale x| + |bias| + |z|)`, and by the error of a live bias; every argument
+//!   inherits it.
+//! * `pow(q, gamma)` is `exp2(gamma log2 q)`: relative `gamma` times the error of `q`, plus `gamma` times the logarithm's,
+//!   plus the exponential's.
+//! * Sums of terms of either sign have the errors of their terms and `n U` of the sum of their sizes.
 
-use crate::config::Config;
-use crate::cpu::Label;
+use crate::config::{Config, Dtype};
+use crate::cpu::{self, ClassValues, Target, sample_weight};
 use crate::inputs::{Inputs, Output};
-use crate::spec::{ClassWeights, LOGIT_LIMIT};
-use crate::wgsl::{ROWS_PER_GROUP, Strategy};
+use crate::spec::{ClassWeights, LogitBias, Targets, WeightScope};
+use crate::wgsl::{ROWS_PER_GROUP, SOFT_ROWS_PER_GROUP, Strategy};
 
 /// Half an ulp, relative: the error of one correctly rounded operation.
 pub const U: f64 = 1.0 / (1 << 24) as f64;
@@ -72,8 +78,8 @@ impl RowSum {
             Strategy::Thread => 1,
             Strategy::Workgroup => variant.workgroup_size,
         };
-        // Four terms at a time: two additions to add them, one to take them in.
-        let mine = f64::from(classes.div_ceil(4 * lanes)) + 2.0;
+        // Four terms at a time: two additions to add them, one to take them in, one for the class that was on top.
+        let mine = 2.0 * f64::from(classes.div_ceil(4 * lanes)) + 2.0;
         let between = match variant.strategy {
             Strategy::Thread => 0.0,
             // Within a subgroup all shares are made relative to the highest at once; at worst a workgroup is many
@@ -106,9 +112,10 @@ fn logarithm(x: f64) -> f64 {
 
 /// Additions one after the other in a two-stage sum over rows: within an invocation, a tree of 64, the partials of
 /// an invocation, a tree again.
-fn row_additions(rows: u32) -> f64 {
-    let partials = rows.div_ceil(ROWS_PER_GROUP);
-    f64::from(rows.min(ROWS_PER_GROUP).div_ceil(64)) + 6.0 + f64::from(partials.div_ceil(64)) + 6.0
+fn row_additions(targets: Targets, rows: u32) -> f64 {
+    let group = if targets == Targets::Soft { SOFT_ROWS_PER_GROUP } else { ROWS_PER_GROUP };
+    let partials = rows.div_ceil(group);
+    f64::from(rows.min(group).div_ceil(64)) + 6.0 + f64::from(partials.div_ceil(64)) + 6.0
 }
 
 /// The tolerances for one batch, given the oracle's output `want` for the same spec, shape and inputs.
@@ -123,21 +130,32 @@ pub fn tolerances(config: &Config, inputs: &Inputs<'_>, want: &Output<f64>) -> T
         .class_weights
         .as_ref()
         .map(|weights| weights.iter().map(|w| w.abs() * weight_error + FLUSHED).collect());
-    let sum_error = row_additions(shape.rows) * U;
 
     // Sums over rows, with the size of what is added up: weights may be negative and cancel.
+    let values =
+        ClassValues { class_weights: want.class_weights.clone(), logit_bias: want.logit_bias.clone() };
     let mut absolute_weights = 0.0;
     let mut absolute_sample_weights = 0.0;
-    let mut valid: Vec<(u32, u32, f64, f64)> = Vec::new();
+    let mut valid = Vec::new();
     for row in 0..shape.rows {
-        let Label::Class(y) = Label::read(spec, shape, inputs.labels[row as usize]) else { continue };
-        let s = sample_weight(config, inputs, row);
-        let w = want.class_weights.as_ref().map_or(1.0, |weights| weights[y as usize]);
-        absolute_sample_weights += s.abs();
-        absolute_weights += (s * w).abs();
-        valid.push((row, y, s, w));
+        let Target::Counts { class: y, terms } = Target::read(spec, shape, inputs, row) else { continue };
+        let s = sample_weight(spec, shape, inputs, row).abs();
+        let w = match spec.weight_scope {
+            WeightScope::PerTerm => terms.iter().map(|(class, t)| (values.weight(*class) * t).abs()).sum(),
+            WeightScope::PerRow => values.weight(y),
+        };
+        absolute_sample_weights += s;
+        absolute_weights += s * w;
+        valid.push((row, y, terms));
     }
-    let weight_sum = absolute_weights * (sum_error + U + weight_error) + FLUSHED;
+    // Two labels: a product each and their sum. Soft targets: as many as there are classes.
+    let target_error = match spec.targets {
+        Targets::Labels => 0.0,
+        Targets::TwoHot => 4.0 * U,
+        Targets::Soft => (f64::from(shape.classes.div_ceil(4)) + 4.0) * U,
+    };
+    let sum_error = row_additions(spec.targets, shape.rows) * U;
+    let weight_sum = absolute_weights * (sum_error + 2.0 * U + weight_error + target_error) + FLUSHED;
     let sample_weight_sum = absolute_sample_weights * sum_error + FLUSHED;
     let denominator = match config.variant().denominator {
         1 => weight_sum,
@@ -151,72 +169,50 @@ pub fn tolerances(config: &Config, inputs: &Inputs<'_>, want: &Output<f64>) -> T
     let mut row_losses = vec![0.0; want.row_losses.len()];
     let mut logit_grads = vec![0.0; want.logit_grads.len()];
     let mut loss_sum = FLUSHED;
-    for (row, y, s, w) in valid {
-        let z: Vec<f64> = (0..shape.classes)
-            .map(|class| clamped(inputs.logits[shape.index(row, class) as usize]))
-            .collect();
+    for (row, y, terms) in valid {
         let loss = want.row_losses[row as usize];
-        let max = z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        if loss.is_nan() || max == f64::NEG_INFINITY {
+        if loss.is_nan() {
             continue;
         }
-        let k = spec.cost_matrix.as_ref().map_or(1.0, |matrix| {
-            let top = z.iter().position(|x| *x == max).unwrap_or(0);
-            f64::from(matrix.cost(y, top as u32))
-        });
-        let factor = s * w * k;
-        let far = |x: f64| if x == f64::NEG_INFINITY { 104.0 } else { (max - x).min(104.0) + 4.0 };
-        let e: Vec<f64> = z.iter().map(|x| (x - max).exp()).collect();
-        let sum: f64 = e.iter().sum();
-        let rest: f64 = e.iter().enumerate().filter(|(j, _)| *j != y as usize).map(|(_, e)| e).sum();
-        let errors = |skip: Option<usize>| -> f64 {
-            let terms = e.iter().zip(&z).enumerate().filter(|(j, _)| Some(*j) != skip);
-            terms.map(|(_, (e, x))| e * row_sum.term(far(*x))).sum()
+        let x: Vec<f64> =
+            (0..shape.classes).map(|class| cpu::logit(shape, inputs.logits, row, class)).collect();
+        let z = cpu::row_logits(spec, shape, inputs, &values, row);
+        let errors = RowErrors::new(config, &row_sum, &values, &x, &z);
+        let gathered = match &spec.cost_matrix {
+            Some(matrix) if spec.cost_gather => {
+                f64::from(matrix.cost(y, cpu::argmax(shape, inputs.logits, row)))
+            }
+            _ => 1.0,
         };
-        let sum_relative = errors(None) / sum + row_sum.additions * U;
-        let rest_relative = match rest {
-            0.0 => 0.0,
-            rest => errors(Some(y as usize)) / rest + row_sum.additions * U,
+        let weight = match spec.weight_scope {
+            WeightScope::PerTerm => 1.0,
+            WeightScope::PerRow => values.weight(y),
         };
-
-        // The loss.
-        let gap = max - z[y as usize];
-        let leading = {
-            let r = rest / e[y as usize];
-            let spread = if r.is_finite() { r / (1.0 + r) } else { 1.0 };
-            let log = if r <= 0.4 { r.ln_1p() * SERIES } else { U + logarithm(1.0 + r).max(LOG_NEAR_ONE) };
-            // The label's own exponential is 1 exactly: it is the reference.
-            spread * rest_relative + log
-        };
-        let trailing = (gap + 4.0) * U
-            + sum_relative
-            + LOG_NEAR_ONE
-            + 3.0 * ULP * (sum.ln().abs() + 4.0)
-            + U * (gap + sum.ln());
-        let cross_entropy = match gap {
-            0.0 => leading,
-            gap if gap > 4.0 => trailing,
-            _ => leading.max(trailing),
-        };
-        let factor_error = 3.0 * U + weight_error;
+        let factor = (sample_weight(spec, shape, inputs, row) * weight * gathered).abs();
+        let factor_error =
+            3.0 * U + if spec.weight_scope == WeightScope::PerRow { weight_error } else { 0.0 };
+        let term_weights = cpu::Terms::new(spec, &values, y, &terms, z.len());
+        let (base, base_size, slopes) = errors.base_and_slopes(&term_weights, weight_error);
         if loss.is_finite() {
-            row_losses[row as usize] = factor.abs() * cross_entropy + loss.abs() * factor_error + FLUSHED;
+            let size = factor * base_size;
+            row_losses[row as usize] = factor * base + size * (factor_error + U) + FLUSHED;
             loss_sum += row_losses[row as usize] + loss.abs() * sum_error;
         }
 
-        // The gradients.
         let grad_out = inputs.grad_out.map_or(1.0, |grad_out| f64::from(grad_out[row as usize]));
-        let scale = if d == 0.0 { 0.0 } else { (grad_out * factor / d).abs() };
-        let scale_error = factor_error + U + 2.5 * ULP + denominator_error;
-        for class in 0..shape.classes {
-            let x = z[class as usize];
-            let (p, relative) = match class == y {
-                true => (rest / sum, rest_relative + sum_relative + 2.5 * ULP),
-                false => (e[class as usize] / sum, exponential(far(x)) + sum_relative + 2.5 * ULP),
-            };
+        let scale_up = f64::from(spec.logit_scale);
+        let scale = if d == 0.0 { 0.0 } else { (grad_out * factor * scale_up / d).abs() };
+        let scale_error = factor_error + 3.0 * U + 2.5 * ULP + denominator_error;
+        for (class, (slope, size)) in (0..).zip(slopes) {
             let at = shape.index(row, class) as usize;
-            // Flushing before and after the scale.
-            logit_grads[at] = scale * (p * (relative + scale_error + 2.0 * U) + FLUSHED) + FLUSHED;
+            // Flushing before and after the scale; rounding to 16 bits at the end.
+            let stored = match config.options().dtype {
+                Dtype::F32 => 0.0,
+                // One unit in the last place: WGSL does not say which way it rounds. Below 2^-14 the spacing stays.
+                Dtype::F16 => want.logit_grads[at].abs() / 1024.0 + 6.0e-8,
+                Dtype::Bf16 => want.logit_grads[at].abs() / 128.0,
+            };
+            logit_grads[at] = scale * (slope + size * scale_error + FLUSHED) + FLUSHED + stored;
         }
     }
     let loss = match d {
@@ -235,12 +231,183 @@ pub fn tolerances(config: &Config, inputs: &Inputs<'_>, want: &Output<f64>) -> T
     }
 }
 
-fn sample_weight(config: &Config, inputs: &Inputs<'_>, row: u32) -> f64 {
-    crate::cpu::sample_weight(config.spec(), config.shape(), inputs, row)
+/// The errors of one row's softmax.
+struct RowErrors {
+    /// Each class: probability and its relative error.
+    p: Vec<(f64, f64)>,
+    /// Each class: `1 - p` and its relative error.
+    q: Vec<(f64, f64)>,
+    /// Each class: `-log p` and its absolute error.
+    minus_log_p: Vec<(f64, f64)>,
+    lse: (f64, f64),
+    /// Additions one after the other in a second visit.
+    additions: f64,
+    top: usize,
 }
 
-fn clamped(x: f32) -> f64 {
-    if x.is_finite() { f64::from(x.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)) } else { f64::from(x) }
+impl RowErrors {
+    fn new(config: &Config, row_sum: &RowSum, values: &ClassValues, x: &[f64], z: &[f64]) -> Self {
+        let top = (0..z.len()).fold(0, |best, j| if z[j] > z[best] { j } else { best });
+        let max = z[top];
+        let bias_error = match config.spec().logit_bias {
+            // log of a quotient within 3.5 ulp: an absolute error near 1.
+            LogitBias::LogPrior { tau, .. } => f64::from(tau).abs() * (LOG_NEAR_ONE + 5.0 * ULP),
+            _ => 0.0,
+        };
+        let scale = f64::from(config.spec().logit_scale);
+        let adjusted = scale != 1.0 || values.logit_bias.is_some();
+        // Absolute error of z, and so relative of exp(z).
+        let off = |j: usize| -> f64 {
+            if !adjusted || !z[j].is_finite() {
+                return 0.0;
+            }
+            let bias = values.logit_bias.as_ref().map_or(0.0, |bias| bias[j]);
+            U * (2.0 * (scale * x[j]).abs() + bias.abs() * 2.0 + z[j].abs())
+                + bias_error
+                + bias.abs() * 3.0 * ULP * f64::from(u8::from(bias_error > 0.0))
+        };
+        let far = |j: usize| if z[j] == f64::NEG_INFINITY { 104.0 } else { (max - z[j]).min(104.0) };
+        let e: Vec<f64> = z.iter().map(|z| (z - max).exp()).collect();
+        let others = |j: &usize| *j != top;
+        let rest: f64 = (0..z.len()).filter(others).map(|j| e[j]).sum();
+        let of_terms: f64 =
+            (0..z.len()).filter(others).map(|j| e[j] * (row_sum.term(far(j)) + off(j) + off(top))).sum();
+        // Of the others' sum, relative. Terms that were flushed are lost for good.
+        let lost = z.len() as f64 * FLUSHED;
+        let rest_relative = if rest > 0.0 { (of_terms + lost) / rest + row_sum.additions * U } else { 0.0 };
+        let sum = 1.0 + rest;
+        let sum_relative = rest / sum * rest_relative + U;
+        let log_sum = rest.ln_1p();
+        let log_sum_error = match rest {
+            // 1/2 is where the kernel changes from the series to the logarithm; either may be taken near it.
+            r if r < 0.4 => r / (1.0 + r) * rest_relative + log_sum * SERIES,
+            r => r / (1.0 + r) * rest_relative + U + logarithm(1.0 + r).max(LOG_NEAR_ONE),
+        };
+        let mut this = Self {
+            p: vec![],
+            q: vec![],
+            minus_log_p: vec![],
+            lse: (0.0, 0.0),
+            additions: row_sum.additions,
+            top,
+        };
+        for (j, e) in e.iter().enumerate() {
+            let p = e / sum;
+            let argument = off(j) + off(top);
+            let p_relative = match j == top {
+                true => sum_relative + 2.5 * ULP,
+                false => exponential(far(j)) + argument + sum_relative + 2.5 * ULP,
+            };
+            this.p.push((p, p_relative));
+            if j == top {
+                this.q.push((rest / sum, rest_relative + sum_relative + 2.5 * ULP));
+                this.minus_log_p.push((log_sum, log_sum_error));
+            } else {
+                let q = 1.0 - p;
+                this.q.push((q, p * p_relative / q + U));
+                let gap = max - z[j];
+                let value = gap + log_sum;
+                this.minus_log_p.push((value, gap * U + argument + log_sum_error + value * U));
+            }
+        }
+        this.lse = (max + log_sum, off(top) + log_sum_error + (max + log_sum).abs() * U);
+        this
+    }
+
+    /// `(1 - p)^gamma` and its relative error.
+    fn power(&self, j: usize, gamma: f64) -> (f64, f64) {
+        let (q, relative) = self.q[j];
+        if gamma == 0.0 {
+            return (1.0, 0.0);
+        }
+        if q == 0.0 {
+            return (0.0, 0.0);
+        }
+        let exponent = (gamma * q.log2()).abs();
+        let log = std::f64::consts::LN_2 * gamma * (LOG_NEAR_ONE + 3.0 * ULP * q.log2().abs());
+        // exp2 is promised 3 + 2 |x| ulp like exp; the product in its argument is rounded.
+        let power = gamma * relative + log + ULP * (3.0 + 2.0 * exponent) + exponent * U;
+        (q.powf(gamma), power)
+    }
+
+    /// The absolute error of a row's loss before its factor and the size of what it adds up; the same of each slope.
+    fn base_and_slopes(&self, terms: &cpu::Terms<'_>, weight_error: f64) -> (f64, f64, Vec<(f64, f64)>) {
+        let gamma = terms.gamma;
+        // u: smoothing and mixing take some products and sums.
+        let u_error = weight_error + 5.0 * U;
+        let (mut base, mut size) = (0.0, 0.0);
+        let mut g = Vec::with_capacity(self.p.len());
+        for (j, &u) in terms.weighted_targets.iter().enumerate() {
+            let u = u.abs();
+            if u == 0.0 {
+                g.push((0.0, 0.0));
+                continue;
+            }
+            let (power, power_error) = self.power(j, gamma);
+            let ((p, p_error), (q, q_error), (log, log_error)) = (self.p[j], self.q[j], self.minus_log_p[j]);
+            if log.is_finite() {
+                let value = u * power * log;
+                base += u * power * log_error + value * (power_error + u_error + 2.0 * U);
+                size += value;
+            }
+            // gamma p (-log p) / q + 1.
+            let (ratio, ratio_error) = match () {
+                () if gamma == 0.0 || p == 0.0 => (0.0, 0.0),
+                () if q == 0.0 => (gamma, 0.0),
+                () => {
+                    let ratio = gamma * p * log / q;
+                    (ratio, ratio * (p_error + q_error + 2.5 * ULP + 3.0 * U) + gamma * p / q * log_error)
+                }
+            };
+            let value = u * power * (1.0 + ratio);
+            g.push((value, u * power * (ratio_error + U) + value * (power_error + u_error + 2.0 * U)));
+        }
+        let (lse, lse_error) = self.lse;
+        let z_term = terms.z_loss * lse * lse;
+        base += terms.z_loss * 2.0 * lse.abs() * lse_error + 3.0 * U * z_term;
+        size += z_term;
+        let mut expected = (0.0, 0.0);
+        for (j, (p, p_error)) in self.p.iter().enumerate() {
+            expected.0 += terms.cost(j) * p;
+            expected.1 += terms.cost(j) * p * (p_error + 2.0 * U);
+        }
+        expected.1 += expected.0 * self.additions * U;
+        base += expected.1;
+        size += expected.0;
+        let several = g.iter().filter(|(g, _)| *g != 0.0).count() > 1 || expected.0 > 0.0;
+        if several {
+            base += size * (self.additions + 2.0) * U;
+        }
+        let sum: f64 = g.iter().map(|(g, _)| g).sum();
+        let sum_error: f64 = g.iter().map(|(_, error)| error).sum::<f64>() + sum * self.additions * U;
+        let slopes = (0..self.p.len())
+            .map(|k| {
+                let ((p, p_error), (q, q_error), (g, g_error)) = (self.p[k], self.q[k], g[k]);
+                // What is left of the sum without this term. It is 0 exactly where this is the only one.
+                let (others, others_error) = match several || g == 0.0 {
+                    true => (sum, sum_error + 2.0 * U * sum),
+                    // A second visit subtracts the term from the sum again, but not at the top class.
+                    false if k != self.top => (0.0, 4.0 * U * sum),
+                    false => (0.0, 0.0),
+                };
+                let own = g * q;
+                let shared = p * others;
+                let z = p * terms.z_loss * 2.0 * lse.abs();
+                let cost = p * (terms.cost(k) + expected.0);
+                let error = g_error * q
+                    + own * q_error
+                    + p * others_error
+                    + shared * p_error
+                    + z * (p_error + 3.0 * U)
+                    + p * terms.z_loss * 2.0 * lse_error
+                    + cost * (p_error + 3.0 * U)
+                    + p * expected.1;
+                let size = own + shared + z + cost;
+                (error + size * 3.0 * U, size)
+            })
+            .collect();
+        (base, size, slopes)
+    }
 }
 
 /// The element of an output that is furthest from the oracle's, in units of its tolerance.

@@ -100,8 +100,11 @@ impl CrossEntropy {
         inputs: &Inputs<'_>,
     ) -> Result<Validation, HostError> {
         let got = self.compute(device, queue, inputs).await?;
-        let want = cpu::compute(self.config().spec(), self.config().shape(), inputs)?;
-        Ok(Validation::of(self.config(), inputs, &got, &want))
+        // The oracle sees what the device sees: logits as they are stored.
+        let logits = self.config().options().dtype.round(inputs.logits);
+        let inputs = Inputs { logits: &logits, ..*inputs };
+        let want = cpu::compute(self.config().spec(), self.config().shape(), &inputs)?;
+        Ok(Validation::of(self.config(), &inputs, &got, &want))
     }
 
     /// [`CrossEntropy::validate`], waiting.

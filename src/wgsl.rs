@@ -7,6 +7,7 @@
 //!
 //! The text is public API: an engine with pipelines of its own takes [`source`] and dispatches it.
 
+use crate::spec::Targets;
 use std::collections::HashSet;
 
 macro_rules! shader {
@@ -27,40 +28,65 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("cross_entropy_forward.wgsl"),
     shader!("denominator/finish.wgsl"),
     shader!("denominator/rows.wgsl"),
+    shader!("denominator/soft.wgsl"),
     shader!("loss_total/finish.wgsl"),
     shader!("loss_total/rows.wgsl"),
+    shader!("parts/add_row.wgsl"),
+    shader!("parts/adjust.wgsl"),
+    shader!("parts/bias_none.wgsl"),
+    shader!("parts/bias_table.wgsl"),
     shader!("parts/class_weights_none.wgsl"),
     shader!("parts/class_weights_table.wgsl"),
     shader!("parts/cost_none.wgsl"),
     shader!("parts/cost_table.wgsl"),
     shader!("parts/element_f32.wgsl"),
     shader!("parts/element_f32x4.wgsl"),
+    shader!("parts/element_half.wgsl"),
     shader!("parts/external_given.wgsl"),
     shader!("parts/external_none.wgsl"),
     shader!("parts/grad_out_one.wgsl"),
     shader!("parts/grad_out_rows.wgsl"),
     shader!("parts/grads_in_place.wgsl"),
     shader!("parts/grads_separate.wgsl"),
+    shader!("parts/half_bf16.wgsl"),
+    shader!("parts/half_f16.wgsl"),
     shader!("parts/labels.wgsl"),
+    shader!("parts/lanes_subgroup.wgsl"),
+    shader!("parts/lanes_thread.wgsl"),
+    shader!("parts/lanes_workgroup.wgsl"),
     shader!("parts/logits_read.wgsl"),
     shader!("parts/loss_sums.wgsl"),
+    shader!("parts/moments.wgsl"),
+    shader!("parts/moments_subgroup.wgsl"),
     shader!("parts/numerics.wgsl"),
     shader!("parts/params.wgsl"),
-    shader!("parts/reduce_none.wgsl"),
     shader!("parts/reduce_subgroup.wgsl"),
+    shader!("parts/reduce_thread.wgsl"),
     shader!("parts/reduce_workgroup.wgsl"),
-    shader!("parts/row_loss.wgsl"),
+    shader!("parts/row_general.wgsl"),
     shader!("parts/row_part.wgsl"),
     shader!("parts/row_part_subgroup.wgsl"),
+    shader!("parts/row_result.wgsl"),
+    shader!("parts/row_single.wgsl"),
     shader!("parts/sample_weights_given.wgsl"),
     shader!("parts/sample_weights_none.wgsl"),
+    shader!("parts/soft_layout.wgsl"),
     shader!("parts/store_f32.wgsl"),
     shader!("parts/store_f32x4.wgsl"),
+    shader!("parts/store_half.wgsl"),
     shader!("parts/sum_workgroup.wgsl"),
     shader!("parts/sums.wgsl"),
     shader!("parts/table.wgsl"),
+    shader!("parts/take_label.wgsl"),
+    shader!("parts/take_soft.wgsl"),
+    shader!("parts/take_two_hot.wgsl"),
     shader!("parts/tally_direct.wgsl"),
     shader!("parts/tally_workgroup.wgsl"),
+    shader!("parts/targets_labels.wgsl"),
+    shader!("parts/targets_soft.wgsl"),
+    shader!("parts/targets_two_hot.wgsl"),
+    shader!("parts/weigh_labels.wgsl"),
+    shader!("parts/weigh_two_hot.wgsl"),
 ];
 
 /// One dispatchable program of the crate. A kernel is one stage or several that run after one another.
@@ -76,6 +102,8 @@ pub enum Stage {
     ClassWeights,
     /// Partial sums of weights over rows.
     DenominatorRows,
+    /// The same for soft targets.
+    DenominatorSoft,
     /// Adds them up and opens the table.
     DenominatorFinish,
     /// Predictions and their costs.
@@ -94,12 +122,13 @@ pub enum Stage {
 
 impl Stage {
     /// All stages, in the order of the flow.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ClassCountsClear,
         Self::ClassCountsPrivate,
         Self::ClassCountsDirect,
         Self::ClassWeights,
         Self::DenominatorRows,
+        Self::DenominatorSoft,
         Self::DenominatorFinish,
         Self::CostGather,
         Self::CrossEntropy,
@@ -117,6 +146,7 @@ impl Stage {
             Self::ClassCountsDirect => "class_counts/direct.wgsl",
             Self::ClassWeights => "class_weights.wgsl",
             Self::DenominatorRows => "denominator/rows.wgsl",
+            Self::DenominatorSoft => "denominator/soft.wgsl",
             Self::DenominatorFinish => "denominator/finish.wgsl",
             Self::CostGather => "cost_gather.wgsl",
             Self::CrossEntropy => "cross_entropy.wgsl",
@@ -162,6 +192,10 @@ pub enum Element {
     F32,
     /// `f32`, four at a time: classes, stride and base are multiples of four, class-last.
     F32x4,
+    /// `f16`, two to a word: an even stride, class-last. Needs no feature of the device.
+    F16,
+    /// `bf16`, the same.
+    Bf16,
 }
 
 /// What a kernel's text is made for. Two equal variants of one stage have the same text and constants.
@@ -179,6 +213,12 @@ pub struct Variant {
     pub class_first: bool,
     /// Gradients over the logits.
     pub in_place: bool,
+    /// What a row's target is.
+    pub targets: Targets,
+    /// Losses of more than one term: soft targets, two labels, smoothing, expected cost.
+    pub general: bool,
+    /// A bias on the logits, in the table.
+    pub logit_bias: bool,
     /// Class weights in the table.
     pub class_weights: bool,
     /// Sample weights in a buffer.
@@ -199,8 +239,50 @@ pub struct Variant {
     pub denominator: u32,
     /// Which weight formula: the number in `class_weights.wgsl`.
     pub scheme: u32,
-    /// The weight of a class without rows.
+    /// The numbers of the spec that are compiled in.
+    pub numbers: Numbers,
+}
+
+/// The numbers of a spec that are pipeline constants: what is off costs nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Numbers {
+    /// See [`LiveWeights::absent_weight`](crate::LiveWeights::absent_weight).
     pub absent_weight: f32,
+    /// Whether class weights are computed from counts.
+    pub writes_weights: bool,
+    /// Whether the log-prior is computed from counts: its `tau` and smoothing.
+    pub log_prior: Option<(f32, f32)>,
+    /// See [`Spec::weight_scope`](crate::Spec::weight_scope).
+    pub weight_per_row: bool,
+    /// See [`Spec::label_smoothing`](crate::Spec::label_smoothing).
+    pub label_smoothing: f32,
+    /// See [`Spec::focal_gamma`](crate::Spec::focal_gamma).
+    pub focal_gamma: f32,
+    /// See [`Spec::z_loss`](crate::Spec::z_loss).
+    pub z_loss: f32,
+    /// See [`Spec::logit_scale`](crate::Spec::logit_scale).
+    pub logit_scale: f32,
+    /// See [`Spec::cost_gather`](crate::Spec::cost_gather).
+    pub cost_gather: bool,
+    /// See [`Spec::cost_lambda`](crate::Spec::cost_lambda).
+    pub cost_lambda: f32,
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Self {
+            absent_weight: 0.0,
+            writes_weights: true,
+            log_prior: None,
+            weight_per_row: false,
+            label_smoothing: 0.0,
+            focal_gamma: 0.0,
+            z_loss: 0.0,
+            logit_scale: 1.0,
+            cost_gather: true,
+            cost_lambda: 0.0,
+        }
+    }
 }
 
 impl Default for Variant {
@@ -212,6 +294,9 @@ impl Default for Variant {
             element: Element::F32,
             class_first: false,
             in_place: false,
+            targets: Targets::Labels,
+            general: false,
+            logit_bias: false,
             class_weights: false,
             sample_weights: false,
             cost_matrix: false,
@@ -221,7 +306,7 @@ impl Default for Variant {
             ignore_index: false,
             denominator: 1,
             scheme: 0,
-            absent_weight: 0.0,
+            numbers: Numbers::default(),
         }
     }
 }
@@ -230,6 +315,9 @@ impl Default for Variant {
 pub const PRIVATE_CLASSES: u32 = 1024;
 /// Rows that a workgroup sums or counts. Fixed, so that partial sums do not depend on the tiling.
 pub const ROWS_PER_GROUP: u32 = 4096;
+
+/// Rows of soft targets that a workgroup sums: an invocation each.
+pub const SOFT_ROWS_PER_GROUP: u32 = 64;
 
 /// A binding of a shader.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -256,12 +344,21 @@ pub struct Source {
 /// `subgroups` is only heeded where it makes a difference: [`Strategy::Workgroup`] in a stage that reduces rows.
 pub fn source(stage: Stage, variant: &Variant) -> Source {
     let mut text = String::from(text_of(stage.file()));
-    for part in parts(stage, variant) {
+    let parts = parts(stage, variant);
+    for part in &parts {
         text.push('\n');
         text.push_str(text_of(part));
     }
+    // The reductions are written once, for `Part`; a second visit to the row reduces `Moments` by the same text.
+    if parts.contains(&"parts/moments.wgsl") {
+        let reduction =
+            parts.iter().find(|part| part.starts_with("parts/reduce_")).copied().unwrap_or_default();
+        text.push('\n');
+        text.push_str(&renamed(text_of(reduction), MOMENTS));
+    }
     let (text, bindings) = number_bindings(&text);
     let flag = |on: bool| f64::from(u8::from(on));
+    let numbers = &variant.numbers;
     let constants = [
         ("WORKGROUP_SIZE", f64::from(variant.workgroup_size)),
         ("ROWS_PER_GROUP", f64::from(ROWS_PER_GROUP)),
@@ -270,7 +367,19 @@ pub fn source(stage: Stage, variant: &Variant) -> Source {
         ("CLASS_FIRST", flag(variant.class_first)),
         ("DENOMINATOR", f64::from(variant.denominator)),
         ("SCHEME", f64::from(variant.scheme)),
-        ("ABSENT_WEIGHT", f64::from(variant.absent_weight)),
+        ("ABSENT_WEIGHT", f64::from(numbers.absent_weight)),
+        ("WRITES_WEIGHTS", flag(numbers.writes_weights)),
+        ("WRITES_BIAS", flag(numbers.log_prior.is_some())),
+        ("TAU", f64::from(numbers.log_prior.map_or(1.0, |prior| prior.0))),
+        ("PRIOR_SMOOTHING", f64::from(numbers.log_prior.map_or(1.0, |prior| prior.1))),
+        ("HAS_BIAS", flag(variant.logit_bias && stage != Stage::CostGather)),
+        ("LOGIT_SCALE", f64::from(numbers.logit_scale)),
+        ("WEIGHT_PER_ROW", flag(numbers.weight_per_row)),
+        ("LABEL_SMOOTHING", f64::from(numbers.label_smoothing)),
+        ("FOCAL_GAMMA", f64::from(numbers.focal_gamma)),
+        ("Z_LOSS", f64::from(numbers.z_loss)),
+        ("COST_GATHER", flag(numbers.cost_gather || stage == Stage::CostGather)),
+        ("COST_LAMBDA", f64::from(numbers.cost_lambda)),
     ];
     let declared = |name: &str| text.contains(&format!("override {name}:"));
     let constants = constants.into_iter().filter(|(name, _)| declared(name)).collect();
@@ -285,13 +394,39 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
     let sample_weights =
         either(variant.sample_weights, "parts/sample_weights_given.wgsl", "parts/sample_weights_none.wgsl");
     let cost = either(variant.cost_matrix, "parts/cost_table.wgsl", "parts/cost_none.wgsl");
+    let bias = either(variant.logit_bias, "parts/bias_table.wgsl", "parts/bias_none.wgsl");
+    let targets: &[&str] = match variant.targets {
+        Targets::Labels => &["parts/labels.wgsl", "parts/targets_labels.wgsl"],
+        Targets::TwoHot => &["parts/labels.wgsl", "parts/targets_two_hot.wgsl"],
+        Targets::Soft => &["parts/targets_soft.wgsl"],
+    };
+    let take = match variant.targets {
+        Targets::Labels => "parts/take_label.wgsl",
+        Targets::TwoHot => "parts/take_two_hot.wgsl",
+        Targets::Soft => "parts/take_soft.wgsl",
+    };
+    let labels = ["parts/labels.wgsl", "parts/targets_labels.wgsl"];
     let mut parts = vec!["parts/params.wgsl"];
     match stage {
         Stage::ClassCountsClear => {}
-        Stage::ClassCountsPrivate | Stage::ClassCountsDirect => parts.push("parts/labels.wgsl"),
+        Stage::ClassCountsPrivate | Stage::ClassCountsDirect => parts.extend(labels),
         Stage::ClassWeights => parts.push("parts/table.wgsl"),
         Stage::DenominatorRows => {
-            parts.extend(["parts/labels.wgsl", "parts/sums.wgsl", "parts/sum_workgroup.wgsl"]);
+            parts.extend(targets);
+            parts.push(match variant.targets {
+                Targets::TwoHot => "parts/weigh_two_hot.wgsl",
+                _ => "parts/weigh_labels.wgsl",
+            });
+            parts.extend(["parts/sums.wgsl", "parts/add_row.wgsl", "parts/sum_workgroup.wgsl"]);
+            parts.extend([sample_weights, class_weights]);
+            if variant.class_weights {
+                parts.push("parts/table.wgsl");
+            }
+        }
+        Stage::DenominatorSoft => {
+            parts.extend(["parts/targets_soft.wgsl", "parts/take_soft.wgsl", "parts/row_part.wgsl"]);
+            parts.extend(["parts/numerics.wgsl", "parts/soft_layout.wgsl"]);
+            parts.extend(["parts/sums.wgsl", "parts/add_row.wgsl", "parts/sum_workgroup.wgsl"]);
             parts.extend([sample_weights, class_weights]);
             if variant.class_weights {
                 parts.push("parts/table.wgsl");
@@ -309,27 +444,42 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
             parts.push("parts/numerics.wgsl");
         }
         Stage::CostGather => {
-            parts.extend(["parts/logits_read.wgsl", "parts/labels.wgsl", cost]);
+            parts.extend(["parts/logits_read.wgsl", cost]);
+            parts.extend(labels);
             if variant.cost_matrix {
                 parts.push("parts/table.wgsl");
             }
             parts.extend(row_parts(stage, variant));
         }
-        Stage::CrossEntropyForward | Stage::CrossEntropy => {
+        Stage::CrossEntropyForward | Stage::CrossEntropy | Stage::CrossEntropyBackward => {
             if stage == Stage::CrossEntropyForward {
                 parts.push("parts/logits_read.wgsl");
             }
-            parts.extend(["parts/labels.wgsl", "parts/table.wgsl", class_weights, sample_weights, cost]);
-            parts.push("parts/row_loss.wgsl");
-            // With an invocation a row, a workgroup has many rows to count.
-            parts.push(match variant.strategy {
-                Strategy::Thread if variant.count_in_workgroup => "parts/tally_workgroup.wgsl",
-                Strategy::Thread | Strategy::Workgroup => "parts/tally_direct.wgsl",
+            parts.extend(targets);
+            parts.extend([take, "parts/table.wgsl", "parts/adjust.wgsl", bias, class_weights, cost]);
+            // Sample weights are in the factor by the time backward runs.
+            parts.push(match stage {
+                Stage::CrossEntropyBackward => "parts/sample_weights_none.wgsl",
+                _ => sample_weights,
             });
-            parts.extend(row_parts(stage, variant));
-        }
-        Stage::CrossEntropyBackward => {
-            parts.extend(["parts/labels.wgsl", "parts/table.wgsl"]);
+            parts.push("parts/row_result.wgsl");
+            parts.push(match variant.general {
+                true => "parts/row_general.wgsl",
+                false => "parts/row_single.wgsl",
+            });
+            if variant.general {
+                parts.push("parts/moments.wgsl");
+                if variant.strategy == Strategy::Workgroup && variant.subgroups {
+                    parts.push("parts/moments_subgroup.wgsl");
+                }
+            }
+            // With an invocation a row, a workgroup has many rows to count.
+            if stage != Stage::CrossEntropyBackward {
+                parts.push(match variant.strategy {
+                    Strategy::Thread if variant.count_in_workgroup => "parts/tally_workgroup.wgsl",
+                    Strategy::Thread | Strategy::Workgroup => "parts/tally_direct.wgsl",
+                });
+            }
             parts.extend(row_parts(stage, variant));
         }
     }
@@ -338,17 +488,21 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
 
 /// The parts of a stage that reads logits: elements, reduction, gradients.
 fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
-    let (element, store) = match variant.element {
-        Element::F32 => ("parts/element_f32.wgsl", "parts/store_f32.wgsl"),
-        Element::F32x4 => ("parts/element_f32x4.wgsl", "parts/store_f32x4.wgsl"),
+    let (elements, store): (&[&str], _) = match variant.element {
+        Element::F32 => (&["parts/element_f32.wgsl"], "parts/store_f32.wgsl"),
+        Element::F32x4 => (&["parts/element_f32x4.wgsl"], "parts/store_f32x4.wgsl"),
+        Element::F16 => (&["parts/element_half.wgsl", "parts/half_f16.wgsl"], "parts/store_half.wgsl"),
+        Element::Bf16 => (&["parts/element_half.wgsl", "parts/half_bf16.wgsl"], "parts/store_half.wgsl"),
     };
-    let mut parts = vec!["parts/numerics.wgsl", "parts/row_part.wgsl", element];
+    let mut parts = vec!["parts/numerics.wgsl", "parts/row_part.wgsl"];
+    parts.extend(elements);
     match variant.strategy {
-        Strategy::Thread => parts.push("parts/reduce_none.wgsl"),
+        Strategy::Thread => parts.extend(["parts/lanes_thread.wgsl", "parts/reduce_thread.wgsl"]),
         Strategy::Workgroup if variant.subgroups => {
-            parts.extend(["parts/reduce_subgroup.wgsl", "parts/row_part_subgroup.wgsl"]);
+            parts.extend(["parts/lanes_subgroup.wgsl", "parts/reduce_subgroup.wgsl"]);
+            parts.push("parts/row_part_subgroup.wgsl");
         }
-        Strategy::Workgroup => parts.push("parts/reduce_workgroup.wgsl"),
+        Strategy::Workgroup => parts.extend(["parts/lanes_workgroup.wgsl", "parts/reduce_workgroup.wgsl"]),
     }
     if stage.writes_grads() {
         parts.push(store);
@@ -362,6 +516,35 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
         });
     }
     parts
+}
+
+/// What the names of a reduction are for `Moments`.
+const MOMENTS: &[(&str, &str)] = &[
+    ("Part", "Moments"),
+    ("empty_part", "empty_moments"),
+    ("combine", "add_moments"),
+    ("combine_subgroup", "add_moments_subgroup"),
+    ("reduce", "reduce_moments"),
+    ("shares", "shares_of_moments"),
+    ("eighths", "eighths_of_moments"),
+    ("EIGHTHS", "EIGHTHS_OF_MOMENTS"),
+];
+
+/// Replaces whole words.
+fn renamed(text: &str, names: &[(&str, &str)]) -> String {
+    let mut renamed = String::with_capacity(text.len());
+    let mut word = String::new();
+    for c in text.chars().chain(['\n']) {
+        if c.is_alphanumeric() || c == '_' {
+            word.push(c);
+            continue;
+        }
+        let new = names.iter().find(|(old, _)| *old == word).map_or(word.as_str(), |(_, new)| new);
+        renamed.push_str(new);
+        word.clear();
+        renamed.push(c);
+    }
+    renamed
 }
 
 fn text_of(path: &str) -> &'static str {
@@ -392,58 +575,84 @@ fn number_bindings(text: &str) -> (String, Vec<Binding>) {
     (numbered, bindings)
 }
 
-/// Every variant of every stage that the crate can emit, for tests that must see them all. Constants that change
-/// no text (formula numbers, sizes) are at a few values each; everything else is exhaustive.
+/// Every text of every stage that the crate can emit, with the constants that choose between ways through it.
+/// Constants that are mere numbers are at one telling value each.
 pub fn all() -> Vec<(Stage, Variant)> {
-    let mut all: Vec<(Stage, Variant)> = Vec::new();
+    let mut all = Vec::new();
     for stage in Stage::ALL {
         let mut seen = HashSet::new();
-        for number in 0..1u32 << 12 {
-            let bit = |n: u32| number >> n & 1 == 1;
-            let variant = Variant {
-                strategy: if bit(0) { Strategy::Workgroup } else { Strategy::Thread },
-                subgroups: bit(1),
-                element: if bit(2) { Element::F32x4 } else { Element::F32 },
-                class_first: bit(3),
-                in_place: bit(4),
-                class_weights: bit(5),
-                sample_weights: bit(6),
-                cost_matrix: bit(7),
-                grad_out: bit(8),
-                external: bit(9),
-                ignore_index: bit(10),
-                count_in_workgroup: bit(11),
-                denominator: if bit(9) { 6 } else { 1 },
-                ..Variant::default()
-            };
-            if !variant.is_sound() {
-                continue;
-            }
-            // What the text is made of, without making it.
-            let constants = (variant.ignore_index, variant.class_first, variant.denominator);
-            let key = (parts(stage, &variant), constants);
-            if seen.insert(key) {
-                all.push((stage, variant));
+        for layout in layouts() {
+            for options in 0..1u32 << 9 {
+                let bit = |n: u32| options >> n & 1 == 1;
+                let variant = Variant {
+                    in_place: bit(0),
+                    class_weights: bit(1),
+                    sample_weights: bit(2),
+                    cost_matrix: bit(3),
+                    grad_out: bit(4),
+                    external: bit(5),
+                    logit_bias: bit(6),
+                    ignore_index: layout.targets != Targets::Soft,
+                    denominator: if bit(5) { 6 } else { 1 },
+                    general: layout.general,
+                    numbers: Numbers {
+                        writes_weights: bit(1),
+                        log_prior: bit(6).then_some((1.0, 1.0)),
+                        weight_per_row: bit(7),
+                        label_smoothing: if layout.general { 0.125 } else { 0.0 },
+                        focal_gamma: if bit(8) { 1.5 } else { 0.0 },
+                        z_loss: if bit(8) { 0.25 } else { 0.0 },
+                        logit_scale: if bit(8) { 0.5 } else { 1.0 },
+                        cost_lambda: if layout.general && bit(3) { 0.5 } else { 0.0 },
+                        ..Numbers::default()
+                    },
+                    ..layout.clone()
+                };
+                let soft = variant.targets == Targets::Soft;
+                if stage == Stage::DenominatorRows && soft || stage == Stage::DenominatorSoft && !soft {
+                    continue;
+                }
+                // What the text is made of, without making it.
+                if seen.insert(parts(stage, &variant)) {
+                    all.push((stage, variant));
+                }
             }
         }
     }
-    // Constants that a stage does not declare make no difference to it.
-    let mut seen = HashSet::new();
-    all.retain(|(stage, variant)| {
-        let source = source(*stage, variant);
-        let constants: Vec<_> =
-            source.constants.iter().map(|(name, value)| (*name, value.to_bits())).collect();
-        seen.insert((source.text, constants))
-    });
     all
+}
+
+/// Every sound choice of strategy, element and target.
+fn layouts() -> Vec<Variant> {
+    let mut layouts = Vec::new();
+    for choices in 0..1u32 << 5 {
+        let bit = |n: u32| choices >> n & 1 == 1;
+        for element in [Element::F32, Element::F32x4, Element::F16, Element::Bf16] {
+            for targets in [Targets::Labels, Targets::TwoHot, Targets::Soft] {
+                layouts.push(Variant {
+                    strategy: if bit(0) { Strategy::Workgroup } else { Strategy::Thread },
+                    subgroups: bit(1),
+                    count_in_workgroup: bit(2),
+                    class_first: bit(3),
+                    general: bit(4),
+                    element,
+                    targets,
+                    ..Variant::default()
+                });
+            }
+        }
+    }
+    layouts.retain(Variant::is_sound);
+    layouts
 }
 
 impl Variant {
     /// Whether the choices go together.
     pub fn is_sound(&self) -> bool {
-        let class_last_only = self.element == Element::F32x4 || self.strategy == Strategy::Workgroup;
+        let class_last_only = self.element != Element::F32 || self.strategy == Strategy::Workgroup;
         let subgroups_unused = self.subgroups && self.strategy == Strategy::Thread;
-        !(self.class_first && class_last_only || subgroups_unused)
+        let more_terms_than_one = self.targets != Targets::Labels && !self.general;
+        !(self.class_first && class_last_only || subgroups_unused || more_terms_than_one)
     }
 }
 

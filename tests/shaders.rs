@@ -141,7 +141,7 @@ fn structs_agree_between_rust_and_wgsl() {
     let params = rust_fields!(Params:
         rows classes row_stride inner first_row groups_x ignore_index sample_weight_divisor
         sample_weight_modulus sample_weights_first_row denominator_rows partials logits_base labels_base
-        sample_weights_base grad_out_base logit_grads_base row_losses_base row_stats_base gathered_base
+        sample_weights_base grad_out_base logit_grads_base row_losses_base row_stats_base gathered_base target_probs_base
         external_base);
     assert_eq!(fields(&module, "Params"), params);
     assert_eq!(params.len() * 4, size_of::<Params>(), "a field of Params is not listed");
@@ -159,7 +159,7 @@ fn structs_agree_between_rust_and_wgsl() {
 fn partial_sums_fit_their_scratch() {
     use wgpu_cross_entropy::kernels::{DenominatorKernel, LossTotal};
     for (stage, size) in [
-        (Stage::DenominatorRows, DenominatorKernel::partials_size(1)),
+        (Stage::DenominatorRows, DenominatorKernel::partials_size(wgpu_cross_entropy::Targets::Labels, 1)),
         (Stage::LossTotalRows, LossTotal::partials_size(1)),
     ] {
         let (module, _) = validate(&wgsl::source(stage, &Variant::default()), stage.file());

@@ -5,6 +5,7 @@ use wgpu_cross_entropy::kernels::{ClassCounts, ClassCountsBuffers};
 use wgpu_cross_entropy::wgsl::Stage;
 use wgpu_cross_entropy::{Gpu, Shape, Spec, WeightScheme, cpu};
 
+/// The bench of this kernel.
 pub const KERNEL: Kernel = Kernel {
     stem: "class_counts",
     stage: Stage::ClassCountsDirect,

@@ -6,6 +6,7 @@ use wgpu_cross_entropy::tolerance::{FLUSHED, U, ULP, Worst};
 use wgpu_cross_entropy::wgsl::Stage;
 use wgpu_cross_entropy::{Gpu, LiveWeights, Shape, Spec, WeightScheme, cpu};
 
+/// The bench of this kernel.
 pub const KERNEL: Kernel = Kernel {
     stem: "class_weights",
     stage: Stage::ClassWeights,

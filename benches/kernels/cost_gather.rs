@@ -5,6 +5,7 @@ use wgpu_cross_entropy::kernels::{CostGatherBuffers, CostGatherKernel, TableLayo
 use wgpu_cross_entropy::wgsl::Stage;
 use wgpu_cross_entropy::{CostMatrix, Gpu, Shape, Spec, cpu};
 
+/// The bench of this kernel.
 pub const KERNEL: Kernel =
     Kernel { stem: "cost_gather", stage: Stage::CostGather, takes: |_| true, bytes, set_up };
 

@@ -4,6 +4,7 @@ use crate::support::{Data, Failure, Kernel, Ready, empty_buffer, traffic};
 use wgpu_cross_entropy::wgsl::Stage;
 use wgpu_cross_entropy::{Batch, CrossEntropy, Gpu, Options, Shape, Spec};
 
+/// The bench of this kernel.
 pub const KERNEL: Kernel =
     Kernel { stem: "cross_entropy", stage: Stage::CrossEntropy, takes: |_| true, bytes, set_up };
 
@@ -24,7 +25,7 @@ fn set_up(gpu: &Gpu, data: &Data) -> Result<Ready, Failure> {
         &gpu.device,
         &Batch {
             logits: logits.as_entire_buffer_binding(),
-            labels: labels.as_entire_buffer_binding(),
+            targets: labels.as_entire_buffer_binding(),
             sample_weights: None,
             grad_out: None,
             external_denominator: None,

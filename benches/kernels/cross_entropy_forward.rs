@@ -7,8 +7,9 @@ use wgpu_cross_entropy::kernels::{
 };
 use wgpu_cross_entropy::tolerance::{Worst, tolerances};
 use wgpu_cross_entropy::wgsl::Stage;
-use wgpu_cross_entropy::{Bound, Config, Gpu, Shape, Spec, cpu};
+use wgpu_cross_entropy::{Bound, Config, Gpu, Shape, Spec, Targets, cpu};
 
+/// The bench of this kernel.
 pub const KERNEL: Kernel = Kernel {
     stem: "cross_entropy_forward",
     stage: Stage::CrossEntropyForward,
@@ -17,10 +18,10 @@ pub const KERNEL: Kernel = Kernel {
     set_up,
 };
 
-/// 4 bytes a logit read; a row: 4 of label read, 4 of row loss and 16 of statistics written; the class weights that
+/// 4 bytes a logit read; a row: 4 of label read, 4 of row loss and 32 of statistics written; the class weights that
 /// the labels ask for once.
 fn bytes(shape: &Shape) -> u64 {
-    traffic(shape, 4, 24)
+    traffic(shape, 4, 40)
 }
 
 fn set_up(gpu: &Gpu, data: &Data) -> Result<Ready, Failure> {
@@ -68,14 +69,15 @@ pub fn halves(gpu: &Gpu, data: &Data) -> Result<Halves, Failure> {
     let logits = data.logits_buffer(gpu)?;
     let labels = data.labels_buffer(gpu)?;
     let row_losses = empty_buffer(gpu, "row_losses", rows * 4)?;
-    let row_stats = empty_buffer(gpu, "row_stats", rows * 16)?;
+    let row_stats = empty_buffer(gpu, "row_stats", rows * CrossEntropyForward::ROW_STATS_SIZE)?;
     let logit_grads = empty_buffer(gpu, "logit_grads", data.shape.logits_len() * 4)?;
     let table = full_buffer(gpu, "table", &TableLayout::new(&spec, &data.shape).initial(&spec))?;
-    let partials = empty_buffer(gpu, "partials", DenominatorKernel::partials_size(data.shape.rows))?;
+    let partials =
+        empty_buffer(gpu, "partials", DenominatorKernel::partials_size(Targets::Labels, data.shape.rows))?;
     let denominator = DenominatorKernel::new(&gpu.device, &config)?.bind(
         &gpu.device,
         &DenominatorBuffers {
-            labels: labels.as_entire_buffer_binding(),
+            targets: labels.as_entire_buffer_binding(),
             sample_weights: None,
             external_denominator: None,
             partials: partials.as_entire_buffer_binding(),
@@ -86,7 +88,7 @@ pub fn halves(gpu: &Gpu, data: &Data) -> Result<Halves, Failure> {
         &gpu.device,
         &CrossEntropyForwardBuffers {
             logits: logits.as_entire_buffer_binding(),
-            labels: labels.as_entire_buffer_binding(),
+            targets: labels.as_entire_buffer_binding(),
             sample_weights: None,
             row_losses: row_losses.as_entire_buffer_binding(),
             row_stats: row_stats.as_entire_buffer_binding(),
@@ -97,7 +99,7 @@ pub fn halves(gpu: &Gpu, data: &Data) -> Result<Halves, Failure> {
         &gpu.device,
         &CrossEntropyBackwardBuffers {
             logits: logits.as_entire_buffer_binding(),
-            labels: labels.as_entire_buffer_binding(),
+            targets: labels.as_entire_buffer_binding(),
             grad_out: None,
             logit_grads: Some(logit_grads.as_entire_buffer_binding()),
             row_stats: row_stats.as_entire_buffer_binding(),

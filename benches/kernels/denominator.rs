@@ -3,8 +3,9 @@
 use crate::support::{Data, Failure, Kernel, Ready, empty_buffer, full_buffer, read_words, traffic};
 use wgpu_cross_entropy::kernels::{DenominatorBuffers, DenominatorKernel, TOTALS_SIZE, TableLayout};
 use wgpu_cross_entropy::wgsl::Stage;
-use wgpu_cross_entropy::{ClassWeights, Gpu, Inputs, Shape, Spec, Totals, cpu};
+use wgpu_cross_entropy::{Gpu, Inputs, Shape, Spec, Targets, Totals, cpu};
 
+/// The bench of this kernel.
 pub const KERNEL: Kernel = Kernel {
     stem: "denominator",
     stage: Stage::DenominatorRows,
@@ -25,11 +26,12 @@ fn set_up(gpu: &Gpu, data: &Data) -> Result<Ready, Failure> {
     let config = data.config(gpu, &spec)?;
     let labels = data.labels_buffer(gpu)?;
     let table = full_buffer(gpu, "table", &TableLayout::new(&spec, &data.shape).initial(&spec))?;
-    let partials = empty_buffer(gpu, "partials", DenominatorKernel::partials_size(data.shape.rows))?;
+    let partials =
+        empty_buffer(gpu, "partials", DenominatorKernel::partials_size(Targets::Labels, data.shape.rows))?;
     let timed = DenominatorKernel::new(&gpu.device, &config)?.bind(
         &gpu.device,
         &DenominatorBuffers {
-            labels: labels.as_entire_buffer_binding(),
+            targets: labels.as_entire_buffer_binding(),
             sample_weights: None,
             external_denominator: None,
             partials: partials.as_entire_buffer_binding(),
@@ -38,12 +40,8 @@ fn set_up(gpu: &Gpu, data: &Data) -> Result<Ready, Failure> {
     )?;
     let check = move |gpu: &Gpu, data: &Data| {
         let got = Totals::from_bytes(&read_words::<u8>(gpu, &table, TOTALS_SIZE)?).unwrap_or_default();
-        let weights = match &spec.class_weights {
-            ClassWeights::Given(weights) => weights.iter().copied().map(f64::from).collect(),
-            _ => Vec::new(),
-        };
         let inputs = Inputs { labels: &data.labels, ..Inputs::default() };
-        let want = cpu::denominator(&spec, &data.shape, &inputs, Some(&weights));
+        let want = cpu::denominator(&spec, &data.shape, &inputs, &cpu::ClassValues::new(&spec, &[]));
         let got_numbers = [got.denominator, got.weight_sum, got.sample_weight_sum].map(f64::from);
         let want_numbers = [want.denominator, want.weight_sum, want.sample_weight_sum];
         let counts = (got.valid_rows, got.nonzero_rows) == (want.valid_rows, want.nonzero_rows);

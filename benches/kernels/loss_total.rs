@@ -5,6 +5,7 @@ use wgpu_cross_entropy::kernels::{LossTotal, LossTotalBuffers, TOTALS_SIZE, Tabl
 use wgpu_cross_entropy::wgsl::Stage;
 use wgpu_cross_entropy::{Gpu, Shape, Spec, Totals, cpu};
 
+/// The bench of this kernel.
 pub const KERNEL: Kernel = Kernel {
     stem: "loss_total",
     stage: Stage::LossTotalRows,

@@ -1,13 +1,13 @@
 //! How closely the GPU's training follows the CPU oracle's: the losses of the first steps of both, and how far
 //! apart `f32` allows them to be.
 //!
-//! The oracle's network computes in `f64`. With the same parameters, the GPU's loss differs by what `f32` rounds
-//! in one forward pass. A rounding is off by at most `U = 2^-24` of its result. Taken as independent, as Higham
-//! and Mary do (2019), the roundings in a sum of `n` products `x w` and a bias have a variance of at most
-//! `(n + 2) (U (sum |x w| + |b|))^2`, in whatever order it is added, and inputs of variance `v` add `sum w^2 v`.
-//! Six standard deviations of a row's worst logit, twice over, bound what its loss is off by; the loss kernels
-//! add `LOSS` of the row's loss. What the rows are off by is averaged as their losses are, as if all erred to
-//! the same side.
+//! The oracle's network computes in `f64`. With the same parameters, the GPU's loss differs by what `f32`
+//! rounds in one forward pass. A rounding is off by at most `U = 2^-24` of its result. Taken as independent, as
+//! Higham and Mary do (2019), the roundings in a sum of `n` products `x w` and a bias have a variance of at most
+//! `(n + 2) (U (sum |x w| + |b|))^2`, in whatever order it is added, and inputs of variance `v` add
+//! `sum w^2 v`. Six standard deviations of a row's worst logit, twice over, bound what its loss is off by; the
+//! loss kernels add `LOSS` of the row's loss and of its largest logit. What the rows are off by is averaged as
+//! their losses are, as if all erred to the same side.
 //!
 //! The parameters are the same in the first step only. After it they differ where the gradients were rounded:
 //! Adam's step changes by about `rate` times the relative error of a gradient, and the loss by the gradient
@@ -28,8 +28,8 @@ pub const STEPS: usize = 10;
 /// Half a unit in the last place of an `f32`, relative.
 const U: f64 = 1.0 / (1 << 24) as f64;
 
-/// What the crate's kernels may add to a row's loss, relative to it and to the largest logit: WGSL's `exp` and `log`
-/// are good to some units in the last place, and the sums round.
+/// What the crate's kernels may add to a row's loss, relative to it and to the largest logit: WGSL's `exp` and
+/// `log` are good to some units in the last place, and the sums round.
 const LOSS: f64 = 64.0 * U;
 
 /// One step's losses.
@@ -63,8 +63,9 @@ pub fn first_steps(
     for (batch, &gpu) in batches.zip(gpu_losses).take(STEPS) {
         let rows = row_errors(oracle.parameters(), &training.layers(), data, &batch);
         let output = oracle.step(&batch)?;
-        // The row's factor is its loss with all its weights over its loss without.
-        let errors = output.row_losses.iter().zip(rows).map(|(loss, row)| loss / row.loss * row.error);
+        // The row's factor is its loss with all its weights over its loss without; no loss, no error.
+        let factor = |loss: f64, row: &Row| if row.loss > 0.0 { loss / row.loss } else { 0.0 };
+        let errors = output.row_losses.iter().zip(&rows).map(|(&loss, row)| factor(loss, row) * row.error);
         let one_pass = errors.sum::<f64>() / output.totals.denominator;
         steps.push(Step { gpu, oracle: output.totals.loss, bound: 2.0 * one_pass });
     }

@@ -199,7 +199,7 @@ impl<'a> GpuTrainer<'a> {
             device,
             &Batch {
                 logits: logits.as_entire_buffer_binding(),
-                labels: labels.as_entire_buffer_binding(),
+                targets: labels.as_entire_buffer_binding(),
                 sample_weights: sample_weights.as_ref().map(Buffer::as_entire_buffer_binding),
                 grad_out: None,
                 external_denominator: None,

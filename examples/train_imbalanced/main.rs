@@ -110,8 +110,8 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
             }
             let largest = |of: &dyn Fn(&Step) -> f64| steps.iter().map(of).fold(0.0, f64::max);
             remarks.push(format!(
-                "The losses of the first {} steps of every run differ from the CPU oracle's by at most {:.1e} of their \
-                 value; by what f32 may round, it could be {:.1e}.",
+                "The losses of the first {} steps of every run differ from the CPU oracle's by at most \
+                 {:.1e} of their value; by what f32 may round, it could be {:.1e}.",
                 steps.len() / runs.len(),
                 largest(&Step::relative_difference),
                 largest(&|step| step.bound / step.oracle),

@@ -101,8 +101,8 @@ pub fn checked_loss<T: Copy + Into<f64>>(step: usize, totals: &Totals<T>) -> Res
     match totals.first_bad_row {
         None => Ok(totals.loss.into()),
         Some(row) => Err(format!(
-            "step {step} of the epoch: {} rows with labels out of range and {} with logits that are not finite, \
-             the first of them row {row} of the batch",
+            "step {step} of the epoch: {} rows with labels out of range and {} with logits that are not \
+             finite, the first of them row {row} of the batch",
             totals.out_of_range_rows, totals.nonfinite_rows
         )),
     }

@@ -175,7 +175,8 @@ impl<Backend: DrawingBackend> Canvas<Backend> {
             let label = format!("{:.1}", 100.0 * accuracy);
             self.text((right + 8.0, centre), &label, 15.0, &INK, HPos::Left)?;
         }
-        self.line(&[(panel.left, panel.top), (panel.left, panel.bottom)], &INK, 1.0)
+        let bottom = panel.top + row * outcomes.len() as f64;
+        self.line(&[(panel.left, panel.top), (panel.left, bottom)], &INK, 1.0)
     }
 
     fn heading(&self, place: (f64, f64), text: &str) -> Drawn<Backend> {

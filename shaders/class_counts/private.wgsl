@@ -22,7 +22,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let first_row = group_number(group) * ROWS_PER_GROUP;
     let end_row = min(first_row + ROWS_PER_GROUP, params.rows);
     for (var row = first_row + index; row < end_row; row += WORKGROUP_SIZE) {
-        let label = row_class(row);
+        let label = read_target(row).class_index;
         if (label != NO_CLASS) { atomicAdd(&found[label], 1u); }
     }
     // All have counted before anyone hands on.

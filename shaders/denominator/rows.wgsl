@@ -1,6 +1,6 @@
 // First stage of the denominator: sums and counts over ROWS_PER_GROUP rows, from labels and weights alone.
 //
-//     weights = sum of sample weight * class weight, sample_weights = sum of sample weights, over the rows that count
+//     weights = sum of sample weight * weight of the target, sample_weights = sum of sample weights, over the rows that count
 //
 // One partial a workgroup. Where a partial begins does not depend on the tiling, so neither do the bits of the sum.
 
@@ -15,19 +15,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let end_row = min(first_row + ROWS_PER_GROUP, params.rows);
     var sums = no_sums();
     for (var row = first_row + index; row < end_row; row += WORKGROUP_SIZE) {
-        let label = labels[params.labels_base + row];
-        if (is_ignored(label)) {
-            sums.ignored++;
-        } else if (label >= params.classes) {
+        let goal = read_target(row);
+        if (row_counts(goal)) {
+            sums = add_row(sums, row, target_weight(goal));
+        } else if (goal.out_of_range) {
             sums.out_of_range++;
             sums.first_bad = min(sums.first_bad, params.first_row + row);
         } else {
-            let s = sample_weight(row);
-            let weight = s * class_weight(label);
-            sums.valid++;
-            sums.sample_weights += s;
-            sums.weights += weight;
-            sums.nonzero += select(0u, 1u, weight != 0.0);
+            sums.ignored++;
         }
     }
     let all = add_up(sums, index);

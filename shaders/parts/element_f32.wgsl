@@ -1,5 +1,5 @@
 // f32 logits, any stride, class-last or class-first. Four loads in flight: a lane takes the classes `first`,
-// `first + LANES`, `first + 2 LANES`, `first + 3 LANES`, so that neighbouring lanes read neighbouring words.
+// `first + lanes()`, `first + 2 lanes()`, `first + 3 lanes()`, so that neighbouring lanes read neighbouring words.
 //
 // Words travel as u32: the tests for NaN and infinity are tests of bits, and a NaN that is written as bits
 // survives compilers that assume there is none.
@@ -26,7 +26,7 @@ fn first_class(lane: u32) -> u32 {
 }
 
 fn four_classes(first: u32) -> vec4<u32> {
-    return first + vec4<u32>(0u, 1u, 2u, 3u) * LANES;
+    return first + vec4<u32>(0u, 1u, 2u, 3u) * lanes();
 }
 
 fn load_four(row_at: u32, classes: vec4<u32>) -> vec4<u32> {

@@ -2,6 +2,10 @@
 
 alias LogitWord = vec4<u32>;
 
+fn class_stride() -> u32 {
+    return 1u;
+}
+
 fn row_offset(row: u32) -> u32 {
     return row * params.row_stride;
 }

@@ -7,6 +7,10 @@ fn write_grad(index: u32, word: LogitWord) {
     logits[index] = word;
 }
 
+fn read_grad(index: u32) -> LogitWord {
+    return logits[index];
+}
+
 fn grads_base() -> u32 {
     return params.logits_base;
 }

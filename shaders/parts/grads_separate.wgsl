@@ -7,6 +7,10 @@ fn write_grad(index: u32, word: LogitWord) {
     logit_grads[index] = word;
 }
 
+fn read_grad(index: u32) -> LogitWord {
+    return logit_grads[index];
+}
+
 fn grads_base() -> u32 {
     return params.logit_grads_base;
 }

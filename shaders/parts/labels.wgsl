@@ -11,9 +11,3 @@ fn is_ignored(label: u32) -> bool {
     // The ignore index is looked at before the range: it may be a class.
     return HAS_IGNORE_INDEX && label == params.ignore_index;
 }
-
-// The class of a row, or NO_CLASS where the row does not count. Nothing is ever indexed by an unchecked label.
-fn row_class(row: u32) -> u32 {
-    let label = labels[params.labels_base + row];
-    return select(label, NO_CLASS, is_ignored(label) || label >= params.classes);
-}

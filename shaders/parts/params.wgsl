@@ -25,6 +25,7 @@ struct Params {
     row_losses_base: u32,
     row_stats_base: u32,
     gathered_base: u32,
+    target_probs_base: u32,
     external_base: u32,
 }
 

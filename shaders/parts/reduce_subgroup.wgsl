@@ -1,26 +1,7 @@
-// A workgroup a row, with subgroups of any size, known at run time only. One barrier, or none where the workgroup
-// is a single subgroup.
-
-override LANES: u32 = WORKGROUP_SIZE;
-
-struct Lane {
-    @builtin(local_invocation_index) index: u32,
-    @builtin(subgroup_invocation_id) in_subgroup: u32,
-    @builtin(subgroup_size) subgroup_size: u32,
-    @builtin(subgroup_id) subgroup: u32,
-    @builtin(num_subgroups) subgroups: u32,
-}
+// A workgroup a row, with subgroups. One barrier, or none where the workgroup is a single subgroup.
 
 // One a subgroup; as many as invocations, for no size is promised from below.
 var<workgroup> shares: array<Part, WORKGROUP_SIZE>;
-
-fn row_of(group: vec3<u32>, lane: Lane) -> u32 {
-    return group_number(group);
-}
-
-fn lane_of(lane: Lane) -> u32 {
-    return lane.index;
-}
 
 fn reduce(part: Part, lane: Lane) -> Part {
     let mine = combine_subgroup(part);

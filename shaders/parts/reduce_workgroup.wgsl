@@ -1,22 +1,11 @@
 // A workgroup a row, without subgroups: shares go through workgroup memory in two levels of eight, which is two
 // barriers for any workgroup up to 256.
 
-override LANES: u32 = WORKGROUP_SIZE;
-
-struct Lane {
-    @builtin(local_invocation_index) index: u32,
-}
+// Named, for naga 30 fails on a module whose array sizes are nameless expressions of overrides.
+override EIGHTHS: u32 = (WORKGROUP_SIZE + 7u) / 8u;
 
 var<workgroup> shares: array<Part, WORKGROUP_SIZE>;
-var<workgroup> eighths: array<Part, (WORKGROUP_SIZE + 7u) / 8u>;
-
-fn row_of(group: vec3<u32>, lane: Lane) -> u32 {
-    return group_number(group);
-}
-
-fn lane_of(lane: Lane) -> u32 {
-    return lane.index;
-}
+var<workgroup> eighths: array<Part, EIGHTHS>;
 
 fn reduce(part: Part, lane: Lane) -> Part {
     shares[lane.index] = part;
@@ -30,10 +19,10 @@ fn reduce(part: Part, lane: Lane) -> Part {
         }
         eighths[lane.index] = eighth;
     }
-    // The same for the eighths. `shares` is not written again: the row is done once in a workgroup.
+    // The same for the eighths. `shares` is not written again: each is reduced once in a workgroup.
     workgroupBarrier();
     var all = eighths[0];
-    for (var i = 1u; i < (WORKGROUP_SIZE + 7u) / 8u; i++) {
+    for (var i = 1u; i < EIGHTHS; i++) {
         all = combine(all, eighths[i]);
     }
     return all;

@@ -1,18 +1,21 @@
 // What an invocation knows of its share of a row, and how two shares become one.
 //
-// The label's class is kept out of `sum`: the gradient at the label is -(sum of the others' probabilities), which
-// p - 1 would lose for a confident row.
+// The largest class is kept out of `sum`: 1 - p of that class is the sum of the others, which a subtraction would lose
+// where one class has nearly all of the probability. For every other class p is at most 1/2, and 1 - p is safe.
 
 struct Part {
-    top: f32,       // the largest logit
+    top: f32,       // the largest z (scaled, biased logit)
     top_at: u32,    // its class, the lowest on ties
-    label: f32,     // the label's logit, or -STAND_IN
-    reference: f32, // what `sum` is relative to
-    sum: f32,       // sum of exp(z - reference) over the other classes
+    raw_top: f32,   // the same of the logits themselves, where a bias makes them differ
+    raw_top_at: u32,
+    label: f32,     // the label's z; for soft targets the largest target
+    label_at: u32,  // its class, the lowest on ties
+    reference: f32, // what `sum` is relative to: within 4 of `top`
+    sum: f32,       // sum of exp(z - reference) over all classes but the top one
 }
 
 fn empty_part() -> Part {
-    return Part(-STAND_IN, NO_CLASS, -STAND_IN, -STAND_IN, 0.0);
+    return Part(-STAND_IN, NO_CLASS, -STAND_IN, NO_CLASS, -STAND_IN, NO_CLASS, -STAND_IN, 0.0);
 }
 
 // A sum relative to `from`, made relative to `to` >= `from`.
@@ -22,33 +25,52 @@ fn relative_to(sum: f32, from_reference: f32, to_reference: f32) -> f32 {
     return sum * exp_difference(from_reference - to_reference);
 }
 
-// Takes four more classes, later ones than before.
-fn take_four(before: Part, words: vec4<u32>, classes: vec4<u32>, label: u32) -> Part {
+// exp(z - reference) of a single class, 0 for a stand-in of -inf.
+fn term(z: f32, reference: f32) -> f32 {
+    return select(exp_difference(z - reference), 0.0, z <= -STAND_IN);
+}
+
+fn highest_of(z: vec4<f32>) -> f32 {
+    return max(max(z.x, z.y), max(z.z, z.w));
+}
+
+// The lowest of four classes whose value is the highest.
+fn first_of(z: vec4<f32>, highest: f32, classes: vec4<u32>) -> u32 {
+    // Looked at from the last to the first.
+    var at = classes.w;
+    at = select(at, classes.z, z.z == highest);
+    at = select(at, classes.y, z.y == highest);
+    return select(at, classes.x, z.x == highest);
+}
+
+// Takes four more classes, later ones than before: `x` the logits, `z` the same scaled and biased.
+fn take_four(before: Part, x: vec4<f32>, z: vec4<f32>, classes: vec4<u32>) -> Part {
     var part = before;
-    let z = tame(words);
-    let highest = max(max(z.x, z.y), max(z.z, z.w));
+    let highest = highest_of(z);
+    var passed = -STAND_IN;
     if (highest > part.top) {
+        passed = part.top;
         part.top = highest;
-        // The lowest of the four that is as high: looked at from the last to the first.
-        var at = classes.w;
-        at = select(at, classes.z, z.z == highest);
-        at = select(at, classes.y, z.y == highest);
-        at = select(at, classes.x, z.x == highest);
-        part.top_at = at;
+        part.top_at = first_of(z, highest, classes);
     }
-    let is_label = classes == vec4<u32>(label);
-    let own = select(vec4<f32>(-STAND_IN), z, is_label);
-    part.label = max(part.label, max(max(own.x, own.y), max(own.z, own.w)));
-    let others = select(z, vec4<f32>(-STAND_IN), is_label);
-    let highest_other = max(max(others.x, others.y), max(others.z, others.w));
+    if (HAS_BIAS) {
+        let raw_highest = highest_of(x);
+        if (raw_highest > part.raw_top) {
+            part.raw_top = raw_highest;
+            part.raw_top_at = first_of(x, raw_highest, classes);
+        }
+    }
     // The reference follows the maximum lazily: a rescaling costs an exp and its rounding, and terms up to exp(4)
     // do no harm.
-    if (highest_other > part.reference + 4.0) {
-        part.sum = part.sum * exp_difference(part.reference - highest_other);
-        part.reference = highest_other;
+    if (part.top > part.reference + 4.0) {
+        part.sum = part.sum * exp_difference(part.reference - part.top);
+        part.reference = part.top;
     }
+    let others = select(z, vec4<f32>(-STAND_IN), classes == vec4<u32>(part.top_at));
     let e = exp_four(others, part.reference);
     part.sum += (e.x + e.y) + (e.z + e.w);
+    // The class that was on top until now joins the others.
+    if (passed > -STAND_IN) { part.sum += term(passed, part.reference); }
     return part;
 }
 
@@ -57,8 +79,33 @@ fn combine(a: Part, b: Part) -> Part {
     part.top = max(a.top, b.top);
     // A share without any class has NO_CLASS, the highest index: it never wins a tie.
     part.top_at = min(select(NO_CLASS, a.top_at, a.top == part.top), select(NO_CLASS, b.top_at, b.top == part.top));
+    if (HAS_BIAS) {
+        part.raw_top = max(a.raw_top, b.raw_top);
+        part.raw_top_at = min(
+            select(NO_CLASS, a.raw_top_at, a.raw_top == part.raw_top),
+            select(NO_CLASS, b.raw_top_at, b.raw_top == part.raw_top),
+        );
+    }
     part.label = max(a.label, b.label);
+    part.label_at = min(
+        select(NO_CLASS, a.label_at, a.label == part.label),
+        select(NO_CLASS, b.label_at, b.label == part.label),
+    );
     part.reference = max(a.reference, b.reference);
     part.sum = relative_to(a.sum, a.reference, part.reference) + relative_to(b.sum, b.reference, part.reference);
+    // One of the two tops is a top no more.
+    let passed = select(a.top, b.top, a.top_at == part.top_at);
+    part.sum += term(passed, part.reference);
     return part;
+}
+
+// The class that the row predicts: by the logits themselves.
+fn predicted_class(whole: Part) -> u32 {
+    // A class of a row that is not bad; what a bad row predicts is never used.
+    return min(select(whole.top_at, whole.raw_top_at, HAS_BIAS), params.classes - 1u);
+}
+
+// NaN or +inf among the logits, or nothing but -inf: the stand-ins are beyond every finite logit.
+fn is_bad(whole: Part) -> bool {
+    return whole.top >= STAND_IN || whole.top <= -STAND_IN;
 }

@@ -1,5 +1,5 @@
 // The table: what one step of training learns about its batch, and the values it uses. The totals first (64
-// bytes, `src/kernels/table.rs` holds their twin), then the class weights, then the cost matrix.
+// bytes, `src/kernels/table.rs` holds their twin), then the class weights, the biases and the cost matrix.
 
 struct Table {
     loss: u32,                  // bits of an f32: it may be NaN
@@ -18,7 +18,7 @@ struct Table {
     reserved_1: u32,
     reserved_2: u32,
     reserved_3: u32,
-    values: array<f32>,         // [classes] weights, [classes, classes] costs
+    values: array<f32>,         // [classes] weights, [classes] bias, [classes, classes] costs
 }
 
 @group(0) @binding(TABLE) var<storage, read_write> table: Table;

@@ -18,3 +18,9 @@ pub fn class_weights(live: &LiveWeights, counts: &[u32]) -> Vec<f64> {
         })
         .collect()
 }
+
+/// `tau log((n_c + smoothing) / sum_j (n_j + smoothing))`: a [`LogitBias`](crate::LogitBias).
+pub fn log_prior(tau: f64, smoothing: f64, counts: &[u32]) -> Vec<f64> {
+    let sum: f64 = counts.iter().map(|&count| f64::from(count) + smoothing).sum();
+    counts.iter().map(|&count| tau * ((f64::from(count) + smoothing) / sum).ln()).collect()
+}

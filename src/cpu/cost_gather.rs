@@ -1,6 +1,6 @@
 //! The prediction of each row and what it costs.
 
-use super::{Label, argmax, is_finite_row, row_logits};
+use super::{Label, argmax, is_finite_row, logit};
 use crate::shape::Shape;
 use crate::spec::Spec;
 
@@ -17,7 +17,8 @@ pub struct CostGather {
 pub fn cost_gather(spec: &Spec, shape: &Shape, logits: &[f32], labels: &[i32]) -> Vec<CostGather> {
     (0..shape.rows)
         .map(|row| {
-            if !is_finite_row(&row_logits(shape, logits, row)) {
+            let x: Vec<f64> = (0..shape.classes).map(|class| logit(shape, logits, row, class)).collect();
+            if !is_finite_row(&x) {
                 return CostGather::default();
             }
             let prediction = argmax(shape, logits, row);

@@ -1,6 +1,6 @@
 //! Forward and backward in one: what the fused kernel computes.
 
-use super::{cross_entropy_backward, cross_entropy_forward};
+use super::{ClassValues, cross_entropy_backward, cross_entropy_forward};
 use crate::inputs::{Inputs, Totals};
 use crate::shape::Shape;
 use crate::spec::Spec;
@@ -10,11 +10,11 @@ pub fn cross_entropy(
     spec: &Spec,
     shape: &Shape,
     inputs: &Inputs<'_>,
-    class_weights: Option<&[f64]>,
+    values: &ClassValues,
     denominator: f64,
     totals: &mut Totals<f64>,
 ) -> (Vec<f64>, Vec<f64>) {
-    let (losses, stats) = cross_entropy_forward(spec, shape, inputs, class_weights, totals);
-    let grads = cross_entropy_backward(spec, shape, inputs, &stats, denominator);
+    let (losses, stats) = cross_entropy_forward(spec, shape, inputs, values, totals);
+    let grads = cross_entropy_backward(spec, shape, inputs, values, &stats, denominator);
     (losses, grads)
 }

@@ -1,35 +1,34 @@
 //! What a mean divides by, and every count that labels and weights alone decide.
 
-use super::{Label, sample_weight};
+use super::{ClassValues, Target, sample_weight};
 use crate::inputs::{Inputs, Totals};
 use crate::shape::Shape;
-use crate::spec::{Denominator, Reduction, Spec};
+use crate::spec::{Denominator, Reduction, Spec, WeightScope};
 
-/// Fills the fields of [`Totals`] that need no logit. `class_weights` is `[classes]`, all 1 where `None`.
+/// Fills the fields of [`Totals`] that need no logit.
 ///
-/// The cost factor is in no denominator: it depends on the predictions and would cancel the penalty.
-pub fn denominator(
-    spec: &Spec,
-    shape: &Shape,
-    inputs: &Inputs<'_>,
-    class_weights: Option<&[f64]>,
-) -> Totals<f64> {
+/// The cost factor is in no denominator: it depends on the predictions and would cancel the penalty. Smoothing is in
+/// none either. A row's weight is `sum_j w_j t_j`, or `w_y` where weights are per row.
+pub fn denominator(spec: &Spec, shape: &Shape, inputs: &Inputs<'_>, values: &ClassValues) -> Totals<f64> {
     let mut totals = Totals::default();
     for row in 0..shape.rows {
-        let class = match Label::read(spec, shape, inputs.labels[row as usize]) {
-            Label::Class(class) => class,
-            Label::Ignored => {
+        let (class, terms) = match Target::read(spec, shape, inputs, row) {
+            Target::Counts { class, terms } => (class, terms),
+            Target::Ignored => {
                 totals.ignored_rows += 1;
                 continue;
             }
-            Label::OutOfRange => {
+            Target::OutOfRange => {
                 totals.out_of_range_rows += 1;
                 totals.first_bad_row.get_or_insert(row);
                 continue;
             }
         };
         let s = sample_weight(spec, shape, inputs, row);
-        let w = class_weights.map_or(1.0, |weights| weights[class as usize]);
+        let w = match spec.weight_scope {
+            WeightScope::PerTerm => terms.iter().map(|(class, t)| values.weight(*class) * t).sum(),
+            WeightScope::PerRow => values.weight(class),
+        };
         totals.valid_rows += 1;
         totals.sample_weight_sum += s;
         totals.weight_sum += s * w;

@@ -16,10 +16,11 @@ mod denominator;
 mod loss_total;
 
 pub use class_counts::class_counts;
-pub use class_weights::class_weights;
+pub use class_weights::{class_weights, log_prior};
 pub use cost_gather::{CostGather, cost_gather};
 pub use cross_entropy::cross_entropy;
 pub use cross_entropy_backward::cross_entropy_backward;
+pub(crate) use cross_entropy_forward::Terms;
 pub use cross_entropy_forward::{RowStats, cross_entropy_forward};
 pub use denominator::denominator;
 pub use loss_total::loss_total;
@@ -27,7 +28,7 @@ pub use loss_total::loss_total;
 use crate::error::InputError;
 use crate::inputs::{Inputs, Output};
 use crate::shape::Shape;
-use crate::spec::{ClassWeights, LOGIT_LIMIT, Spec};
+use crate::spec::{ClassWeights, LOGIT_LIMIT, LogitBias, Spec, Targets};
 
 /// The whole flow on one batch: counts, weights, denominator, losses, gradients, totals.
 ///
@@ -35,21 +36,103 @@ use crate::spec::{ClassWeights, LOGIT_LIMIT, Spec};
 /// [`InputError`] where shape, spec and slices do not fit each other.
 pub fn compute(spec: &Spec, shape: &Shape, inputs: &Inputs<'_>) -> Result<Output<f64>, InputError> {
     inputs.check(spec, shape)?;
-    let (class_counts, class_weights) = match &spec.class_weights {
-        ClassWeights::None => (None, None),
-        ClassWeights::Given(given) => (None, Some(given.iter().map(|&w| f64::from(w)).collect())),
-        ClassWeights::Live(live) => {
-            let counts = class_counts(spec, shape, inputs.labels);
-            let weights = class_weights(live, &counts);
-            (Some(counts), Some(weights))
-        }
-    };
-    let weights = class_weights.as_deref();
-    let mut totals = denominator(spec, shape, inputs, weights);
+    let class_counts = spec.needs_counts().then(|| class_counts(spec, shape, inputs.labels));
+    let values = ClassValues::new(spec, class_counts.as_deref().unwrap_or_default());
+    let mut totals = denominator(spec, shape, inputs, &values);
     let (row_losses, logit_grads) =
-        cross_entropy(spec, shape, inputs, weights, totals.denominator, &mut totals);
+        cross_entropy(spec, shape, inputs, &values, totals.denominator, &mut totals);
     loss_total(&row_losses, &mut totals);
-    Ok(Output { totals, row_losses, logit_grads, class_counts, class_weights })
+    let ClassValues { class_weights, logit_bias } = values;
+    Ok(Output { totals, row_losses, logit_grads, class_counts, class_weights, logit_bias })
+}
+
+/// The values of each class that a step uses.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClassValues {
+    /// `[classes]`; all 1 where `None`.
+    pub class_weights: Option<Vec<f64>>,
+    /// `[classes]`; all 0 where `None`.
+    pub logit_bias: Option<Vec<f64>>,
+}
+
+impl ClassValues {
+    /// The spec's own values, or those that follow from the counts.
+    pub fn new(spec: &Spec, counts: &[u32]) -> Self {
+        let wide = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect();
+        Self {
+            class_weights: match &spec.class_weights {
+                ClassWeights::None => None,
+                ClassWeights::Given(given) => Some(wide(given)),
+                ClassWeights::Live(live) => Some(class_weights(live, counts)),
+            },
+            logit_bias: match &spec.logit_bias {
+                LogitBias::None => None,
+                LogitBias::Given(given) => Some(wide(given)),
+                LogitBias::LogPrior { tau, smoothing } => {
+                    Some(log_prior((*tau).into(), (*smoothing).into(), counts))
+                }
+            },
+        }
+    }
+
+    /// The weight of a class.
+    pub fn weight(&self, class: u32) -> f64 {
+        self.class_weights.as_ref().map_or(1.0, |weights| weights[class as usize])
+    }
+}
+
+/// A row's target.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// The row counts.
+    Counts {
+        /// The class that stands for the row: the label, or the lowest class with the largest target.
+        class: u32,
+        /// The targets that are not 0, before smoothing: class and value.
+        terms: Vec<(u32, f64)>,
+    },
+    /// A label is the ignore index.
+    Ignored,
+    /// A label is neither a class nor the ignore index.
+    OutOfRange,
+}
+
+impl Target {
+    /// Reads a row's target.
+    pub fn read(spec: &Spec, shape: &Shape, inputs: &Inputs<'_>, row: u32) -> Self {
+        let i = row as usize;
+        match spec.targets {
+            Targets::Labels => match Label::read(spec, shape, inputs.labels[i]) {
+                Label::Class(class) => Self::Counts { class, terms: vec![(class, 1.0)] },
+                Label::Ignored => Self::Ignored,
+                Label::OutOfRange => Self::OutOfRange,
+            },
+            Targets::TwoHot => {
+                let read = |labels: &[i32]| Label::read(spec, shape, labels[i]);
+                let mix = inputs.mix.map_or(1.0, |mix| f64::from(mix[i]));
+                match (read(inputs.labels), read(inputs.second_labels.unwrap_or(inputs.labels))) {
+                    (Label::Ignored, _) | (_, Label::Ignored) => Self::Ignored,
+                    (Label::Class(a), Label::Class(b)) if a == b => {
+                        Self::Counts { class: a, terms: vec![(a, mix + (1.0 - mix))] }
+                    }
+                    (Label::Class(a), Label::Class(b)) => {
+                        let first = mix > 0.5 || (mix == 0.5 && a < b);
+                        let terms = vec![(a, mix), (b, 1.0 - mix)];
+                        Self::Counts { class: if first { a } else { b }, terms }
+                    }
+                    _ => Self::OutOfRange,
+                }
+            }
+            Targets::Soft => {
+                let probs = inputs.target_probs.unwrap_or_default();
+                let at = |class| f64::from(probs[shape.index(row, class) as usize]);
+                let class =
+                    (0..shape.classes).fold(0, |best, class| if at(class) > at(best) { class } else { best });
+                let terms = (0..shape.classes).map(|class| (class, at(class)));
+                Self::Counts { class, terms: terms.filter(|(_, t)| *t != 0.0).collect() }
+            }
+        }
+    }
 }
 
 /// What a label says about its row.
@@ -75,14 +158,27 @@ impl Label {
 }
 
 /// The logit of a class as the mathematics takes it: finite values clamped to [`LOGIT_LIMIT`].
-fn logit(shape: &Shape, logits: &[f32], row: u32, class: u32) -> f64 {
+pub(crate) fn logit(shape: &Shape, logits: &[f32], row: u32, class: u32) -> f64 {
     let x = logits[shape.index(row, class) as usize];
     if x.is_finite() { f64::from(x.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)) } else { f64::from(x) }
 }
 
-/// All logits of a row.
-fn row_logits(shape: &Shape, logits: &[f32], row: u32) -> Vec<f64> {
-    (0..shape.classes).map(|class| logit(shape, logits, row, class)).collect()
+/// All logits of a row, scaled and with their bias: what the softmax is taken of.
+pub(crate) fn row_logits(
+    spec: &Spec,
+    shape: &Shape,
+    inputs: &Inputs<'_>,
+    values: &ClassValues,
+    row: u32,
+) -> Vec<f64> {
+    let limit = f64::from(LOGIT_LIMIT);
+    let adjusted = |class: u32| {
+        let x = logit(shape, inputs.logits, row, class);
+        let bias = values.logit_bias.as_ref().map_or(0.0, |bias| bias[class as usize]);
+        let z = f64::from(spec.logit_scale) * x + bias;
+        if x.is_finite() { z.clamp(-limit, limit) } else { x }
+    };
+    (0..shape.classes).map(adjusted).collect()
 }
 
 /// Whether a row can be trained on: no NaN, no +inf, and at least one logit above -inf.
@@ -91,7 +187,7 @@ fn is_finite_row(z: &[f64]) -> bool {
 }
 
 /// The lowest index of the largest logit, as [`logit`] takes them. Class 0 where all are -inf or NaN.
-fn argmax(shape: &Shape, logits: &[f32], row: u32) -> u32 {
+pub(crate) fn argmax(shape: &Shape, logits: &[f32], row: u32) -> u32 {
     let at = |class| logit(shape, logits, row, class);
     (0..shape.classes).fold(0, |best, class| if at(class) > at(best) { class } else { best })
 }

@@ -1,6 +1,6 @@
 //! `class_counts`: how many valid rows each class has.
 
-use super::{labels_region, row_groups};
+use super::{per_row, row_groups};
 use crate::config::Config;
 use crate::error::{BindError, PlanError};
 use crate::pipeline::{Bound, Planned, Program, Region, Tile, tiles_of_rows};
@@ -52,7 +52,7 @@ impl ClassCounts {
     pub(crate) fn plan(&self, buffers: &ClassCountsBuffers<'_>) -> Result<Vec<Planned>, BindError> {
         let config = &self.config;
         let shape = config.shape();
-        let labels = labels_region(config, &buffers.labels)?;
+        let labels = per_row("labels", config, &buffers.labels, 4)?;
         let counts =
             Region::new("class_counts", &buffers.class_counts, u64::from(shape.classes) * 4, || {
                 format!("{} classes", shape.classes)
@@ -62,7 +62,7 @@ impl ClassCounts {
             u64::from(shape.classes.div_ceil(config.variant_of(Stage::ClassCountsClear).workgroup_size));
         let mut planned =
             vec![self.clear.plan(config.params(&whole), groups, &[("CLASS_COUNTS", counts)])?];
-        for tile in tiles_of_rows(shape.rows, config.capabilities()) {
+        for tile in tiles_of_rows(shape.rows, config.capabilities(), 4) {
             let regions = [("LABELS", labels.rows(&tile, 4)), ("CLASS_COUNTS", counts)];
             planned.push(self.count.plan(config.params(&tile), row_groups(tile.rows).into(), &regions)?);
         }

@@ -1,6 +1,6 @@
 //! `cost_gather`: predictions, and what they cost.
 
-use super::{labels_region, logit_groups, logits_of_tile, logits_region, per_row, table_region};
+use super::{logit_groups, logits_of_tile, logits_region, per_row, table_region};
 use crate::config::Config;
 use crate::error::{BindError, PlanError};
 use crate::pipeline::{Bound, Planned, RowProgram, tiles_of_logits};
@@ -27,6 +27,9 @@ pub struct CostGatherKernel {
 }
 
 impl CostGatherKernel {
+    /// Bytes of a row's prediction and cost.
+    pub const GATHERED_SIZE: u64 = 8;
+
     /// Compiles.
     ///
     /// # Errors
@@ -45,15 +48,16 @@ impl CostGatherKernel {
 
     pub(crate) fn plan(&self, buffers: &CostGatherBuffers<'_>) -> Result<Vec<Planned>, BindError> {
         let config = &self.config;
-        let logits = logits_region("logits", config, &buffers.logits)?;
-        let labels = labels_region(config, &buffers.labels)?;
+        let bytes = config.options().dtype.bytes();
+        let logits = logits_region("logits", config, &buffers.logits, bytes)?;
+        let labels = per_row("labels", config, &buffers.labels, 4)?;
         let table = table_region(config, &buffers.table)?;
-        let gathered = per_row("gathered", config, &buffers.gathered, 8)?;
+        let gathered = per_row("gathered", config, &buffers.gathered, Self::GATHERED_SIZE)?;
         let program = self.program.for_regions(&[Some(&logits)])?;
         let mut planned = Vec::new();
-        for tile in tiles_of_logits(config.shape(), config.capabilities(), 8)? {
+        for tile in tiles_of_logits(config.shape(), config.capabilities(), 8, 1)? {
             let regions = vec![
-                ("LOGITS", logits_of_tile(config, &logits, &tile)),
+                ("LOGITS", logits_of_tile(config, &logits, &tile, bytes)),
                 ("LABELS", labels.rows(&tile, 4)),
                 ("TABLE", table),
                 ("GATHERED", gathered.rows(&tile, 8)),

@@ -1,8 +1,8 @@
 //! `cross_entropy`: losses and gradients in one visit to the logits.
 
 use super::{
-    grad_out_region, labels_region, logit_grads_region, logit_groups, logits_of_tile, logits_region, per_row,
-    sample_weights_of_tile, sample_weights_region, table_region,
+    grad_out_region, logit_grads_region, logit_groups, logits_of_tile, logits_region, per_row,
+    sample_weights_of_tile, sample_weights_region, table_region, targets_of_tile, targets_region,
 };
 use crate::config::Config;
 use crate::error::{BindError, PlanError};
@@ -14,8 +14,9 @@ use crate::wgsl::Stage;
 pub struct CrossEntropyBuffers<'a> {
     /// `[rows, classes]`, `f32`, in the layout of the shape. Read; overwritten where `Options::in_place` is set.
     pub logits: wgpu::BufferBinding<'a>,
-    /// `[rows]`, `i32` or `u32`. Read.
-    pub labels: wgpu::BufferBinding<'a>,
+    /// `[rows]` labels, `i32` or `u32`; `[rows, 3]` words (label, label, share as `f32`) with `Targets::TwoHot`;
+    /// `[rows, classes]` `f32` in the layout of the shape with `Targets::Soft`. Read.
+    pub targets: wgpu::BufferBinding<'a>,
     /// As the spec says, `f32`. Read.
     pub sample_weights: Option<wgpu::BufferBinding<'a>>,
     /// `[rows]`, `f32`, where `Options::grad_out` is set. Read.
@@ -54,8 +55,9 @@ impl CrossEntropyKernel {
 
     pub(crate) fn plan(&self, buffers: &CrossEntropyBuffers<'_>) -> Result<Vec<Planned>, BindError> {
         let config = &self.config;
-        let logits = logits_region("logits", config, &buffers.logits)?;
-        let labels = labels_region(config, &buffers.labels)?;
+        let bytes = config.options().dtype.bytes();
+        let logits = logits_region("logits", config, &buffers.logits, bytes)?;
+        let targets = targets_region(config, &buffers.targets)?;
         let table = table_region(config, &buffers.table)?;
         let weights = sample_weights_region(config, &buffers.sample_weights)?;
         let grad_out = grad_out_region(config, &buffers.grad_out)?;
@@ -63,10 +65,10 @@ impl CrossEntropyKernel {
         let losses = per_row("row_losses", config, &buffers.row_losses, 4)?;
         let program = self.program.for_regions(&[Some(&logits), grads.as_ref()])?;
         let mut planned = Vec::new();
-        for tile in tiles_of_logits(config.shape(), config.capabilities(), 4)? {
+        for tile in tiles_of_logits(config.shape(), config.capabilities(), 12, 1)? {
             let mut regions = vec![
-                ("LOGITS", logits_of_tile(config, &logits, &tile)),
-                ("LABELS", labels.rows(&tile, 4)),
+                ("LOGITS", logits_of_tile(config, &logits, &tile, bytes)),
+                targets_of_tile(config, &targets, &tile),
                 ("TABLE", table),
                 ("ROW_LOSSES", losses.rows(&tile, 4)),
             ];
@@ -77,7 +79,7 @@ impl CrossEntropyKernel {
                 regions.push(("GRAD_OUT", grad_out.rows(&tile, 4)));
             }
             if let Some(grads) = &grads {
-                regions.push(("LOGIT_GRADS", logits_of_tile(config, grads, &tile)));
+                regions.push(("LOGIT_GRADS", logits_of_tile(config, grads, &tile, bytes)));
             }
             let groups = logit_groups(config, tile.rows);
             planned.push(program.plan(config.params(&tile), groups, &regions)?);

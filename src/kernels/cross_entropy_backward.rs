@@ -1,8 +1,8 @@
 //! `cross_entropy_backward`: gradients from the statistics of the forward pass.
 
 use super::{
-    grad_out_region, labels_region, logit_grads_region, logit_groups, logits_of_tile, logits_region, per_row,
-    table_region,
+    grad_out_region, logit_grads_region, logit_groups, logits_of_tile, logits_region, per_row, table_region,
+    targets_of_tile, targets_region,
 };
 use crate::config::Config;
 use crate::error::{BindError, PlanError};
@@ -14,13 +14,14 @@ use crate::wgsl::Stage;
 pub struct CrossEntropyBackwardBuffers<'a> {
     /// `[rows, classes]`, `f32`, in the layout of the shape. Read; overwritten where `Options::in_place` is set.
     pub logits: wgpu::BufferBinding<'a>,
-    /// `[rows]`, `i32` or `u32`. Read.
-    pub labels: wgpu::BufferBinding<'a>,
+    /// `[rows]` labels, `i32` or `u32`; `[rows, 3]` words (label, label, share as `f32`) with `Targets::TwoHot`;
+    /// `[rows, classes]` `f32` in the layout of the shape with `Targets::Soft`. Read.
+    pub targets: wgpu::BufferBinding<'a>,
     /// `[rows]`, `f32`, where `Options::grad_out` is set. Read.
     pub grad_out: Option<wgpu::BufferBinding<'a>>,
     /// Gradients in the layout of the logits, unless `Options::in_place` is set. Written; padding is not.
     pub logit_grads: Option<wgpu::BufferBinding<'a>>,
-    /// `[rows, 4]`, as the forward half wrote them. Read.
+    /// `[rows, 8]`, as the forward half wrote them. Read.
     pub row_stats: wgpu::BufferBinding<'a>,
     /// The table; the denominator is read.
     pub table: wgpu::BufferBinding<'a>,
@@ -59,26 +60,27 @@ impl CrossEntropyBackward {
 
     pub(crate) fn plan(&self, buffers: &CrossEntropyBackwardBuffers<'_>) -> Result<Vec<Planned>, BindError> {
         let config = &self.config;
-        let logits = logits_region("logits", config, &buffers.logits)?;
-        let labels = labels_region(config, &buffers.labels)?;
+        let bytes = config.options().dtype.bytes();
+        let logits = logits_region("logits", config, &buffers.logits, bytes)?;
+        let targets = targets_region(config, &buffers.targets)?;
         let table = table_region(config, &buffers.table)?;
         let grad_out = grad_out_region(config, &buffers.grad_out)?;
         let grads = logit_grads_region(config, &buffers.logit_grads)?;
-        let stats = per_row("row_stats", config, &buffers.row_stats, 16)?;
+        let stats = per_row("row_stats", config, &buffers.row_stats, 32)?;
         let program = self.program.for_regions(&[Some(&logits), grads.as_ref()])?;
         let mut planned = Vec::new();
-        for tile in tiles_of_logits(config.shape(), config.capabilities(), 16)? {
+        for tile in tiles_of_logits(config.shape(), config.capabilities(), 32, 1)? {
             let mut regions = vec![
-                ("LOGITS", logits_of_tile(config, &logits, &tile)),
-                ("LABELS", labels.rows(&tile, 4)),
+                ("LOGITS", logits_of_tile(config, &logits, &tile, bytes)),
+                targets_of_tile(config, &targets, &tile),
                 ("TABLE", table),
-                ("ROW_STATS", stats.rows(&tile, 16)),
+                ("ROW_STATS", stats.rows(&tile, 32)),
             ];
             if let Some(grad_out) = &grad_out {
                 regions.push(("GRAD_OUT", grad_out.rows(&tile, 4)));
             }
             if let Some(grads) = &grads {
-                regions.push(("LOGIT_GRADS", logits_of_tile(config, grads, &tile)));
+                regions.push(("LOGIT_GRADS", logits_of_tile(config, grads, &tile, bytes)));
             }
             let groups = logit_groups(config, tile.rows);
             planned.push(program.plan(config.params(&tile), groups, &regions)?);

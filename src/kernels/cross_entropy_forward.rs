@@ -1,8 +1,8 @@
 //! `cross_entropy_forward`: losses, and what the backward pass needs.
 
 use super::{
-    labels_region, logit_groups, logits_of_tile, logits_region, per_row, sample_weights_of_tile,
-    sample_weights_region, table_region,
+    logit_groups, logits_of_tile, logits_region, per_row, sample_weights_of_tile, sample_weights_region,
+    table_region, targets_of_tile, targets_region,
 };
 use crate::config::Config;
 use crate::error::{BindError, PlanError};
@@ -14,13 +14,14 @@ use crate::wgsl::Stage;
 pub struct CrossEntropyForwardBuffers<'a> {
     /// `[rows, classes]`, `f32`, in the layout of the shape. Read.
     pub logits: wgpu::BufferBinding<'a>,
-    /// `[rows]`, `i32` or `u32`. Read.
-    pub labels: wgpu::BufferBinding<'a>,
+    /// `[rows]` labels, `i32` or `u32`; `[rows, 3]` words (label, label, share as `f32`) with `Targets::TwoHot`;
+    /// `[rows, classes]` `f32` in the layout of the shape with `Targets::Soft`. Read.
+    pub targets: wgpu::BufferBinding<'a>,
     /// As the spec says, `f32`. Read.
     pub sample_weights: Option<wgpu::BufferBinding<'a>>,
     /// `[rows]`, `f32`. Written.
     pub row_losses: wgpu::BufferBinding<'a>,
-    /// `[rows, 4]`, `f32`: reference, sum, rest, factor (see the shader). Written.
+    /// `[rows, 8]` words, at a multiple of 16 bytes: see the shader. Written.
     pub row_stats: wgpu::BufferBinding<'a>,
     /// The table; weights and costs are read, rows are counted.
     pub table: wgpu::BufferBinding<'a>,
@@ -34,6 +35,9 @@ pub struct CrossEntropyForward {
 }
 
 impl CrossEntropyForward {
+    /// Bytes of a row's statistics.
+    pub const ROW_STATS_SIZE: u64 = 32;
+
     /// Compiles.
     ///
     /// # Errors
@@ -59,21 +63,22 @@ impl CrossEntropyForward {
 
     pub(crate) fn plan(&self, buffers: &CrossEntropyForwardBuffers<'_>) -> Result<Vec<Planned>, BindError> {
         let config = &self.config;
-        let logits = logits_region("logits", config, &buffers.logits)?;
-        let labels = labels_region(config, &buffers.labels)?;
+        let bytes = config.options().dtype.bytes();
+        let logits = logits_region("logits", config, &buffers.logits, bytes)?;
+        let targets = targets_region(config, &buffers.targets)?;
         let table = table_region(config, &buffers.table)?;
         let weights = sample_weights_region(config, &buffers.sample_weights)?;
         let losses = per_row("row_losses", config, &buffers.row_losses, 4)?;
-        let stats = per_row("row_stats", config, &buffers.row_stats, 16)?;
+        let stats = per_row("row_stats", config, &buffers.row_stats, Self::ROW_STATS_SIZE)?;
         let program = self.program.for_regions(&[Some(&logits)])?;
         let mut planned = Vec::new();
-        for tile in tiles_of_logits(config.shape(), config.capabilities(), 16)? {
+        for tile in tiles_of_logits(config.shape(), config.capabilities(), 32, 1)? {
             let mut regions = vec![
-                ("LOGITS", logits_of_tile(config, &logits, &tile)),
-                ("LABELS", labels.rows(&tile, 4)),
+                ("LOGITS", logits_of_tile(config, &logits, &tile, bytes)),
+                targets_of_tile(config, &targets, &tile),
                 ("TABLE", table),
                 ("ROW_LOSSES", losses.rows(&tile, 4)),
-                ("ROW_STATS", stats.rows(&tile, 16)),
+                ("ROW_STATS", stats.rows(&tile, 32)),
             ];
             if let Some(weights) = &weights {
                 regions.push(("SAMPLE_WEIGHTS", sample_weights_of_tile(config, weights, &tile)));

@@ -1,21 +1,36 @@
 //! `denominator`: what the mean divides by, from labels and weights alone; opens the table for a batch.
 
 use super::{
-    labels_region, optional, row_groups, sample_weights_of_tile, sample_weights_region, table_region,
+    optional, sample_weights_of_tile, sample_weights_region, table_region, targets_of_tile, targets_region,
 };
 use crate::config::Config;
 use crate::error::{BindError, PlanError};
-use crate::pipeline::{Bound, Planned, Program, Region, Tile, tiles_of_rows};
-use crate::wgsl::Stage;
+use crate::pipeline::{Bound, Planned, Program, Region, Tile, tiles_of_logits, tiles_of_rows};
+use crate::spec::Targets;
+use crate::wgsl::{ROWS_PER_GROUP, SOFT_ROWS_PER_GROUP, Stage};
 
 /// Bytes of one partial sum: `Sums` in `shaders/parts/sums.wgsl`.
 const PARTIAL_SIZE: u64 = 32;
 
+/// Rows of one partial sum: soft targets take an invocation a row.
+fn rows_per_partial(targets: Targets) -> u32 {
+    match targets {
+        Targets::Soft => SOFT_ROWS_PER_GROUP,
+        Targets::Labels | Targets::TwoHot => ROWS_PER_GROUP,
+    }
+}
+
+/// Tiles of soft targets that cut no partial sum.
+fn tiles_of_targets(config: &Config) -> Result<Vec<Tile>, BindError> {
+    tiles_of_logits(config.shape(), config.capabilities(), 4, SOFT_ROWS_PER_GROUP)
+}
+
 /// What [`DenominatorKernel`] works on.
 #[derive(Clone, Debug)]
 pub struct DenominatorBuffers<'a> {
-    /// `[rows]`, `i32` or `u32`. Read.
-    pub labels: wgpu::BufferBinding<'a>,
+    /// `[rows]` labels, `i32` or `u32`; `[rows, 3]` words (label, label, share as `f32`) with `Targets::TwoHot`;
+    /// `[rows, classes]` `f32` in the layout of the shape with `Targets::Soft`. Read.
+    pub targets: wgpu::BufferBinding<'a>,
     /// As the spec says, `f32`. Read.
     pub sample_weights: Option<wgpu::BufferBinding<'a>>,
     /// One `f32`, for `Denominator::External`. Read.
@@ -42,14 +57,17 @@ impl DenominatorKernel {
     pub fn new(device: &wgpu::Device, config: &Config) -> Result<Self, PlanError> {
         Ok(Self {
             config: config.clone(),
-            rows: Program::new(device, Stage::DenominatorRows, config)?,
+            rows: match config.spec().targets {
+                Targets::Soft => Program::new(device, Stage::DenominatorSoft, config)?,
+                Targets::Labels | Targets::TwoHot => Program::new(device, Stage::DenominatorRows, config)?,
+            },
             finish: Program::new(device, Stage::DenominatorFinish, config)?,
         })
     }
 
     /// Bytes of scratch for so many rows.
-    pub fn partials_size(rows: u32) -> u64 {
-        u64::from(row_groups(rows)).max(1) * PARTIAL_SIZE
+    pub fn partials_size(targets: Targets, rows: u32) -> u64 {
+        u64::from(rows.div_ceil(rows_per_partial(targets))).max(1) * PARTIAL_SIZE
     }
 
     /// Checks the buffers.
@@ -63,26 +81,33 @@ impl DenominatorKernel {
     pub(crate) fn plan(&self, buffers: &DenominatorBuffers<'_>) -> Result<Vec<Planned>, BindError> {
         let config = &self.config;
         let rows = config.shape().rows;
-        let labels = labels_region(config, &buffers.labels)?;
+        let targets = targets_region(config, &buffers.targets)?;
         let weights = sample_weights_region(config, &buffers.sample_weights)?;
         let wanted = config.variant().external.then(|| (4, "one f32".to_owned()));
         let external = optional("external_denominator", wanted, &buffers.external_denominator, "the spec")?;
         let table = table_region(config, &buffers.table)?;
-        let partials =
-            Region::new("partials", &buffers.partials, Self::partials_size(rows), || format!("{rows} rows"))?;
+        let kind = config.spec().targets;
+        let need = Self::partials_size(kind, rows);
+        let partials = Region::new("partials", &buffers.partials, need, || format!("{rows} rows"))?;
+        let groups = |rows: u32| rows.div_ceil(rows_per_partial(kind));
+        let tiles = match kind {
+            Targets::Soft => tiles_of_targets(config)?,
+            Targets::Labels => tiles_of_rows(rows, config.capabilities(), 4),
+            Targets::TwoHot => tiles_of_rows(rows, config.capabilities(), 12),
+        };
         let mut planned = Vec::new();
-        for tile in tiles_of_rows(rows, config.capabilities()) {
+        for tile in tiles {
             let mut regions =
-                vec![("LABELS", labels.rows(&tile, 4)), ("PARTIALS", partials), ("TABLE", table)];
+                vec![targets_of_tile(config, &targets, &tile), ("PARTIALS", partials), ("TABLE", table)];
             if let Some(weights) = &weights {
                 regions.push(("SAMPLE_WEIGHTS", sample_weights_of_tile(config, weights, &tile)));
             }
             let mut params = config.params(&tile);
-            params.partials = row_groups(tile.first_row);
-            planned.push(self.rows.plan(params, row_groups(tile.rows).into(), &regions)?);
+            params.partials = groups(tile.first_row);
+            planned.push(self.rows.plan(params, groups(tile.rows).into(), &regions)?);
         }
         let mut params = config.params(&Tile { first_row: 0, rows });
-        params.partials = row_groups(rows);
+        params.partials = groups(rows);
         let mut regions = vec![("PARTIALS", partials), ("TABLE", table)];
         regions.extend(external.map(|external| ("EXTERNAL_DENOMINATOR", external)));
         planned.push(self.finish.plan(params, 1, &regions)?);

@@ -62,7 +62,7 @@ impl LossTotal {
         let partials =
             Region::new("partials", &buffers.partials, Self::partials_size(rows), || format!("{rows} rows"))?;
         let mut planned = Vec::new();
-        for tile in tiles_of_rows(rows, config.capabilities()) {
+        for tile in tiles_of_rows(rows, config.capabilities(), 4) {
             let regions = [("ROW_LOSSES", losses.rows(&tile, 4)), ("PARTIALS", partials)];
             let mut params = config.params(&tile);
             params.partials = row_groups(tile.first_row);

@@ -35,12 +35,25 @@ pub use table::{TOTALS_SIZE, TableLayout, TotalsWords};
 use crate::config::Config;
 use crate::error::BindError;
 use crate::pipeline::{Region, Tile};
-use crate::spec::SampleWeights;
+use crate::spec::{SampleWeights, Targets};
 use crate::wgsl::ROWS_PER_GROUP;
 
-/// `[rows]` of 4-byte labels.
-fn labels_region<'a>(config: &Config, labels: &wgpu::BufferBinding<'a>) -> Result<Region<'a>, BindError> {
-    per_row("labels", config, labels, 4)
+/// Targets as they lie in a buffer: `[rows]` labels, `[rows, 3]` of two labels and a share, or `[rows, classes]`.
+fn targets_region<'a>(config: &Config, targets: &wgpu::BufferBinding<'a>) -> Result<Region<'a>, BindError> {
+    match config.spec().targets {
+        Targets::Soft => logits_region("target_probs", config, targets, 4),
+        Targets::Labels => per_row("labels", config, targets, 4),
+        Targets::TwoHot => per_row("labels", config, targets, 12),
+    }
+}
+
+/// The binding that targets go to, and the part of them that belongs to a tile.
+fn targets_of_tile<'a>(config: &Config, targets: &Region<'a>, tile: &Tile) -> (&'static str, Region<'a>) {
+    match config.spec().targets {
+        Targets::Soft => ("TARGET_PROBS", logits_of_tile(config, targets, tile, 4)),
+        Targets::Labels => ("LABELS", targets.rows(tile, 4)),
+        Targets::TwoHot => ("LABELS", targets.rows(tile, 12)),
+    }
 }
 
 /// `[rows]` of something.
@@ -54,23 +67,26 @@ fn per_row<'a>(
     Region::new(name, binding, u64::from(rows) * bytes, || format!("{rows} rows"))
 }
 
-/// `[rows, classes]` of 4-byte logits or gradients, in the layout of the shape.
+/// `[rows, classes]` of logits, gradients or targets of `bytes` bytes, in the layout of the shape. A 16-bit element at
+/// the end shares its word with padding.
 fn logits_region<'a>(
     name: &'static str,
     config: &Config,
     binding: &wgpu::BufferBinding<'a>,
+    bytes: u64,
 ) -> Result<Region<'a>, BindError> {
     let shape = config.shape();
-    Region::new(name, binding, shape.logits_len() * 4, || {
+    Region::new(name, binding, (shape.logits_len() * bytes).next_multiple_of(4), || {
         format!("{} rows of {} classes, {} apart,", shape.rows, shape.classes, shape.row_stride)
     })
 }
 
 /// The part of logits or gradients that belongs to a tile.
-fn logits_of_tile<'a>(config: &Config, logits: &Region<'a>, tile: &Tile) -> Region<'a> {
+fn logits_of_tile<'a>(config: &Config, logits: &Region<'a>, tile: &Tile, bytes: u64) -> Region<'a> {
     let shape = config.shape();
     let of_tile = crate::shape::Shape { rows: tile.rows, ..*shape };
-    logits.part(shape.index(tile.first_row, 0) * 4, of_tile.logits_len() * 4)
+    let size = (of_tile.logits_len() * bytes).next_multiple_of(4);
+    logits.part(shape.index(tile.first_row, 0) * bytes, size)
 }
 
 /// The table, whole.
@@ -117,7 +133,9 @@ fn logit_grads_region<'a>(
     binding: &Option<wgpu::BufferBinding<'a>>,
 ) -> Result<Option<Region<'a>>, BindError> {
     match (binding, config.options().in_place) {
-        (Some(binding), false) => logits_region("logit_grads", config, binding).map(Some),
+        (Some(binding), false) => {
+            logits_region("logit_grads", config, binding, config.options().dtype.bytes()).map(Some)
+        }
         (None, true) => Ok(None),
         (None, false) => Err(BindError::Missing { name: "logit_grads", why: "Options::in_place is not set" }),
         (Some(_), true) => Err(BindError::Unexpected {

@@ -3,6 +3,7 @@
 //! ```text
 //! bytes 0..64   the totals: 16 words, see `TotalsWords`
 //! then          [classes] class weights, f32
+//! then          [classes] logit biases, f32
 //! then          [classes, classes] cost matrix, f32, where the spec has one
 //! ```
 //!
@@ -11,7 +12,7 @@
 
 use crate::inputs::Totals;
 use crate::shape::Shape;
-use crate::spec::{ClassWeights, Spec};
+use crate::spec::{ClassWeights, LogitBias, Spec};
 
 /// Bytes of the totals, at the start of the table.
 pub const TOTALS_SIZE: u64 = 64;
@@ -96,15 +97,20 @@ impl TableLayout {
         TOTALS_SIZE
     }
 
+    /// Byte of the first logit bias.
+    pub fn logit_bias(&self) -> u64 {
+        TOTALS_SIZE + self.classes * 4
+    }
+
     /// Byte of the first cost, if there are any.
     pub fn cost_matrix(&self) -> Option<u64> {
-        self.cost_matrix.then_some(TOTALS_SIZE + self.classes * 4)
+        self.cost_matrix.then_some(TOTALS_SIZE + self.classes * 8)
     }
 
     /// Bytes of the whole.
     pub fn size(&self) -> u64 {
         let costs = if self.cost_matrix { self.classes * self.classes * 4 } else { 0 };
-        TOTALS_SIZE + self.classes * 4 + costs
+        TOTALS_SIZE + self.classes * 8 + costs
     }
 
     /// A table as it is before the first step: the spec's own weights and costs, everything else zero.
@@ -113,6 +119,10 @@ impl TableLayout {
         if let ClassWeights::Given(weights) = &spec.class_weights {
             let at = self.class_weights() as usize;
             bytes[at..at + weights.len() * 4].copy_from_slice(bytemuck::cast_slice(weights));
+        }
+        if let LogitBias::Given(bias) = &spec.logit_bias {
+            let at = self.logit_bias() as usize;
+            bytes[at..at + bias.len() * 4].copy_from_slice(bytemuck::cast_slice(bias));
         }
         if let (Some(matrix), Some(at)) = (&spec.cost_matrix, self.cost_matrix()) {
             let values: &[u8] = bytemuck::cast_slice(matrix.values());

@@ -1,7 +1,9 @@
 use crate::support::{Guarded, gpus, run};
 use wgpu_cross_entropy::kernels::{ClassWeightsBuffers, ClassWeightsKernel, TableLayout};
-use wgpu_cross_entropy::tolerance::{ULP, Worst};
-use wgpu_cross_entropy::{ClassWeights, Config, LiveWeights, Options, Shape, Spec, WeightScheme, cpu};
+use wgpu_cross_entropy::tolerance::{LOG_NEAR_ONE, ULP, Worst};
+use wgpu_cross_entropy::{
+    ClassWeights, Config, LiveWeights, LogitBias, Options, Shape, Spec, WeightScheme, cpu,
+};
 
 /// Both formulas; absent classes get the absent weight and are never infinite; one class; no rows at all; counts above
 /// 2^24, which f32 cannot count; 262,144 classes, more than a workgroup has invocations by far.
@@ -26,7 +28,7 @@ fn weights_follow_the_formula() {
                         ClassWeightsBuffers { class_counts: counts_buffer.binding(), table: table.binding() };
                     let bound = kernel.bind(&gpu.device, &buffers).unwrap();
                     run(gpu, |pass| bound.encode(pass));
-                    let got = &table.read_floats(gpu)[16..];
+                    let got = &table.read_floats(gpu)[16..16 + counts.len()];
                     let want = cpu::class_weights(&live, counts);
                     // Counts and their sum rounded to f32, a product, a division: 1.5 + 2.5 ulp.
                     let tolerance: Vec<f64> = want.iter().map(|w| w.abs() * 4.0 * ULP).collect();
@@ -37,5 +39,40 @@ fn weights_follow_the_formula() {
             }
         }
         println!("{}: ok", gpu.describe());
+    }
+}
+
+/// The log-prior: finite for absent classes, as the formula says for any number of them; weights are left alone.
+#[test]
+fn log_prior_follows_the_formula() {
+    let all_counts: [&[u32]; 4] = [&[10, 53, 681, 638, 199, 18], &[0, 5, 0, 20_000_001], &[9], &[0, 0, 0]];
+    for gpu in gpus() {
+        for counts in all_counts {
+            for (tau, smoothing) in [(1.0, 1.0), (0.5, 1e-3), (-2.0, 10.0)] {
+                let spec = Spec { logit_bias: LogitBias::LogPrior { tau, smoothing }, ..Spec::default() };
+                let shape = Shape::new(4, counts.len() as u32);
+                let config = Config::new(&gpu.device, &spec, shape, &Options::default()).unwrap();
+                let kernel = ClassWeightsKernel::new(&gpu.device, &config).unwrap();
+                let words = TableLayout::new(&spec, &shape).size() as usize / 4;
+                let counts_buffer = Guarded::new(gpu, 64, counts);
+                let table = Guarded::output(gpu, 64, words);
+                let buffers =
+                    ClassWeightsBuffers { class_counts: counts_buffer.binding(), table: table.binding() };
+                let bound = kernel.bind(&gpu.device, &buffers).unwrap();
+                run(gpu, |pass| bound.encode(pass));
+                let words = table.read(gpu);
+                let (weights, bias) = words[16..].split_at(counts.len());
+                assert!(weights.iter().all(|word| *word == crate::support::POISON));
+                let got: Vec<f32> = bias.iter().map(|word| f32::from_bits(*word)).collect();
+                let want = cpu::log_prior(tau.into(), smoothing.into(), counts);
+                // A quotient within 4 ulp has a logarithm that far off, absolutely; then the logarithm's own error.
+                let tolerance: Vec<f64> = want
+                    .iter()
+                    .map(|w| f64::from(tau).abs() * (LOG_NEAR_ONE + 4.0 * ULP) + w.abs() * 4.0 * ULP)
+                    .collect();
+                let worst = Worst::of("logit_bias", &got, &want, &tolerance);
+                assert!(worst.passed(), "{}: {tau} {smoothing} {worst}", gpu.describe());
+            }
+        }
     }
 }

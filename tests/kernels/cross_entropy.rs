@@ -2,8 +2,8 @@ use crate::support::{Batch, Guarded, cost_matrix, full_spec, given_weights, gpus
 use wgpu_cross_entropy::kernels::TableLayout;
 use wgpu_cross_entropy::wgsl::Strategy;
 use wgpu_cross_entropy::{
-    CrossEntropy, Denominator, Gpu, Options, Output, Reduction, SampleWeights, Shape, Spec, Totals,
-    Validation, WeightScheme, cpu,
+    ClassWeights, CrossEntropy, Denominator, Dtype, Gpu, LogitBias, Options, Output, Reduction,
+    SampleWeights, Shape, Spec, Targets, Totals, Validation, WeightScheme, WeightScope, cpu,
 };
 
 /// Runs a plan on buffers with poison around every one, each starting `at` words into its buffer.
@@ -12,7 +12,7 @@ fn run_plan(gpu: &Gpu, batch: &Batch, options: &Options, at: usize) -> (CrossEnt
     let options = Options { grad_out: batch.grad_out.is_some(), ..*options };
     let plan = CrossEntropy::new(&gpu.device, spec, *shape, &options).unwrap();
     let logits = Guarded::floats(gpu, at, &batch.logits);
-    let labels = Guarded::labels(gpu, at, &batch.labels);
+    let targets = batch.targets(gpu, at);
     let sample_weights = batch.sample_weights.as_ref().map(|weights| Guarded::floats(gpu, at, weights));
     let grad_out = batch.grad_out.as_ref().map(|grads| Guarded::floats(gpu, at, grads));
     let external = batch.external.map(|value| Guarded::floats(gpu, at, &[value]));
@@ -22,7 +22,7 @@ fn run_plan(gpu: &Gpu, batch: &Batch, options: &Options, at: usize) -> (CrossEnt
             &gpu.device,
             &wgpu_cross_entropy::Batch {
                 logits: logits.binding(),
-                labels: labels.binding(),
+                targets: targets.binding(),
                 sample_weights: sample_weights.as_ref().map(Guarded::binding),
                 grad_out: grad_out.as_ref().map(Guarded::binding),
                 external_denominator: external.as_ref().map(Guarded::binding),
@@ -69,12 +69,13 @@ fn run_plan(gpu: &Gpu, batch: &Batch, options: &Options, at: usize) -> (CrossEnt
         logit_grads,
         class_counts,
         class_weights,
+        logit_bias: None,
     };
     (plan, output)
 }
 
 fn spec_has_weights(spec: &Spec) -> bool {
-    spec.class_weights != wgpu_cross_entropy::ClassWeights::None
+    spec.class_weights != ClassWeights::None
 }
 
 fn check(gpu: &Gpu, batch: &Batch, options: &Options, at: usize) -> f64 {
@@ -236,7 +237,7 @@ fn every_option() {
                     0 => given_weights(6),
                     1 => WeightScheme::Balanced.into(),
                     2 => WeightScheme::Inverse.into(),
-                    _ => wgpu_cross_entropy::ClassWeights::None,
+                    _ => ClassWeights::None,
                 };
                 seed += 1;
                 let spec = Spec {
@@ -245,11 +246,179 @@ fn every_option() {
                     sample_weights,
                     cost_matrix: (seed % 2 == 0).then(|| cost_matrix(6)),
                     reduction,
+                    ..Spec::default()
                 };
                 let batch = Batch::random(seed as u64, &spec, Shape::temporal(30, 4, 6));
                 check(gpu, &batch, &Options::default(), 0);
                 check(gpu, &batch.without_grad_out(), &Options::default(), 5);
             }
+        }
+    }
+}
+
+/// Every term of the loss, alone and together, for every kind of target, in both strategies, with and without
+/// subgroups, beside the logits and over them.
+#[test]
+fn every_term() {
+    let plain = Spec::default();
+    let terms = |classes| {
+        [
+            plain.clone(),
+            Spec { label_smoothing: 0.1, ..plain.clone() },
+            Spec { label_smoothing: 1.0, ..plain.clone() },
+            Spec { focal_gamma: 2.0, ..plain.clone() },
+            Spec { focal_gamma: 0.5, label_smoothing: 0.2, ..plain.clone() },
+            Spec { z_loss: 0.01, ..plain.clone() },
+            Spec { logit_scale: 0.5, ..plain.clone() },
+            Spec {
+                logit_bias: LogitBias::Given((0..classes).map(|c| (c % 7) as f32 - 3.0).collect()),
+                cost_matrix: Some(cost_matrix(classes)),
+                ..plain.clone()
+            },
+            Spec {
+                cost_matrix: Some(cost_matrix(classes)),
+                cost_lambda: 0.7,
+                cost_gather: false,
+                ..plain.clone()
+            },
+            Spec {
+                label_smoothing: 0.1,
+                focal_gamma: 1.5,
+                z_loss: 0.001,
+                logit_scale: 1.5,
+                logit_bias: LogitBias::Given((0..classes).map(|c| (c % 5) as f32 / 2.0).collect()),
+                cost_matrix: Some(cost_matrix(classes)),
+                cost_lambda: 0.3,
+                class_weights: given_weights(classes),
+                sample_weights: SampleWeights::PerRow,
+                ..plain.clone()
+            },
+        ]
+    };
+    for gpu in gpus() {
+        let (mut worst, mut checked) = (0.0f64, 0);
+        for (classes, rows) in [(1, 9), (5, 40), (68, 40), (130, 20)] {
+            for (number, spec) in terms(classes).into_iter().enumerate() {
+                for targets in [Targets::Labels, Targets::TwoHot, Targets::Soft] {
+                    for scope in [WeightScope::PerTerm, WeightScope::PerRow] {
+                        // Weights of every scope, every other time.
+                        let class_weights = match number % 2 {
+                            0 => spec.class_weights.clone(),
+                            _ => given_weights(classes),
+                        };
+                        let spec = Spec {
+                            targets,
+                            weight_scope: scope,
+                            class_weights,
+                            ignore_index: (targets != Targets::Soft).then_some(-100),
+                            ..spec.clone()
+                        };
+                        let batch = Batch::random(number as u64, &spec, Shape::new(rows, classes));
+                        // Each strategy, and each way to reduce, in turn.
+                        let turn = checked % 4;
+                        let options = Options {
+                            strategy: STRATEGIES[turn % 2],
+                            subgroups: Some(turn < 2),
+                            in_place: number % 3 == 0,
+                            ..Options::default()
+                        };
+                        worst = worst.max(check(gpu, &batch, &options, turn));
+                        checked += 1;
+                    }
+                }
+            }
+        }
+        println!("{}: {checked} cases, worst {worst:.3} of the tolerance", gpu.describe());
+    }
+}
+
+/// The log-prior of the batch's own labels, with live weights and without.
+#[test]
+fn live_log_prior() {
+    for gpu in gpus() {
+        for weights in [ClassWeights::None, WeightScheme::Balanced.into()] {
+            let spec = Spec {
+                logit_bias: LogitBias::LogPrior { tau: 1.0, smoothing: 1.0 },
+                class_weights: weights,
+                ignore_index: Some(-100),
+                ..Spec::default()
+            };
+            check(gpu, &Batch::random(3, &spec, Shape::new(200, 9)), &Options::default(), 0);
+        }
+    }
+}
+
+/// Soft targets and smoothing over class-first blocks, and padded rows.
+#[test]
+fn many_terms_in_every_layout() {
+    for gpu in gpus() {
+        for shape in [
+            Shape::class_first(2, 7, 33),
+            Shape::new(30, 6).with_row_stride(9),
+            Shape::new(130, 12).with_row_stride(16),
+        ] {
+            for targets in [Targets::Soft, Targets::TwoHot, Targets::Labels] {
+                let spec = Spec {
+                    targets,
+                    label_smoothing: 0.1,
+                    class_weights: given_weights(shape.classes),
+                    ..Spec::default()
+                };
+                check(gpu, &Batch::random(3, &spec, shape), &Options::default(), 1);
+                // Cut into tiles, the same bits; partial sums of soft targets are of 64 rows.
+                let batch = Batch::random(4, &spec, Shape { rows: shape.inner * 520, ..shape });
+                let (_, whole) = run_plan(gpu, &batch, &Options::default(), 0);
+                let small = Options { max_binding_size: Some(80_000), ..Options::default() };
+                let (_, tiled) = run_plan(gpu, &batch, &small, 0);
+                assert_eq!(bits(&whole), bits(&tiled), "{}: {targets:?} {shape:?}", gpu.describe());
+            }
+        }
+    }
+}
+
+/// 16-bit logits and gradients against the oracle on the rounded logits: odd class counts, padding kept, both
+/// strategies, in place; NaN, infinities and -inf come through.
+#[test]
+fn sixteen_bits() {
+    for gpu in gpus() {
+        for dtype in [Dtype::F16, Dtype::Bf16] {
+            let mut worst = 0.0f64;
+            for strategy in STRATEGIES {
+                for (classes, row_stride) in
+                    [(1, 2), (2, 2), (3, 4), (5, 6), (6, 10), (67, 68), (128, 128), (257, 260)]
+                {
+                    for in_place in [false, true] {
+                        let shape = Shape::new(37, classes).with_row_stride(row_stride);
+                        let spec = full_spec(classes);
+                        let mut batch = Batch::random(classes.into(), &spec, shape);
+                        batch.logits = dtype.round(&batch.logits);
+                        if classes == 67 {
+                            batch.logits[shape.index(2, 9) as usize] = f32::NAN;
+                            batch.logits[shape.index(3, 66) as usize] = f32::INFINITY;
+                        }
+                        let options =
+                            Options { dtype, strategy, in_place, grad_out: true, ..Options::default() };
+                        let plan = CrossEntropy::new(&gpu.device, &spec, shape, &options).unwrap();
+                        let validation =
+                            plan.validate_blocking(&gpu.device, &gpu.queue, &batch.inputs()).unwrap();
+                        assert!(
+                            validation.passed(),
+                            "{}: {dtype:?} {classes} {options:?}\n{validation}",
+                            gpu.describe()
+                        );
+                        worst = worst.max(validation.outputs.iter().map(|w| w.ratio()).fold(0.0, f64::max));
+                    }
+                }
+            }
+            println!("{}: {dtype:?} worst {worst:.3} of the tolerance", gpu.describe());
+        }
+        for shape in [Shape::new(4, 3), Shape::class_first(1, 4, 6)] {
+            let options = Options { dtype: Dtype::F16, ..Options::default() };
+            let refused = CrossEntropy::new(&gpu.device, &Spec::default(), shape, &options).unwrap_err();
+            assert_eq!(
+                refused.to_string(),
+                "dtype is F16; 16-bit logits are class-last with an even row_stride, for two share a word"
+            );
         }
     }
 }
@@ -267,6 +436,9 @@ fn confident_targets() {
                     shape,
                     logits: vec![lead, 0.0, 0.0, 0.0, lead, 0.0],
                     labels: vec![0, 1],
+                    second_labels: None,
+                    mix: None,
+                    target_probs: None,
                     sample_weights: None,
                     grad_out: None,
                     external: None,
@@ -313,6 +485,9 @@ fn hostile_rows() {
                     shape: Shape::new(rows.len() as u32, 4),
                     logits: rows.iter().flat_map(|(logits, _)| *logits).collect(),
                     labels: rows.iter().map(|(_, label)| *label).collect(),
+                    second_labels: None,
+                    mix: None,
+                    target_probs: None,
                     sample_weights: None,
                     grad_out: None,
                     external: None,
@@ -404,13 +579,13 @@ fn several_steps_in_one_submission() {
             .collect();
         let totals = Guarded::output(gpu, 0, 3 * 16);
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        for ([logits, labels, grads], number) in buffers.iter().zip(0..) {
+        for ([logits, targets, grads], number) in buffers.iter().zip(0..) {
             let step = plan
                 .bind(
                     &gpu.device,
                     &wgpu_cross_entropy::Batch {
                         logits: logits.binding(),
-                        labels: labels.binding(),
+                        targets: targets.binding(),
                         sample_weights: None,
                         grad_out: None,
                         external_denominator: None,

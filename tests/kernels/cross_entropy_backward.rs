@@ -12,13 +12,13 @@ fn backward(gpu: &Gpu, batch: &Batch, config: &Config, at: usize, denominator: f
     words[2] = denominator.to_bits();
     let table = Guarded::new(gpu, 64, &words);
     let logits = Guarded::floats(gpu, at, &batch.logits);
-    let labels = Guarded::labels(gpu, at, &batch.labels);
+    let targets = batch.targets(gpu, at);
     let grad_out = batch.grad_out.as_ref().map(|grads| Guarded::floats(gpu, at, grads));
     let stats = Guarded::floats(gpu, 4, &stats.concat());
     let grads = (!config.options().in_place).then(|| Guarded::output(gpu, at, batch.logits.len()));
     let buffers = CrossEntropyBackwardBuffers {
         logits: logits.binding(),
-        labels: labels.binding(),
+        targets: targets.binding(),
         grad_out: grad_out.as_ref().map(Guarded::binding),
         logit_grads: grads.as_ref().map(Guarded::binding),
         row_stats: stats.binding(),

@@ -10,20 +10,20 @@ pub fn forward(
     batch: &Batch,
     config: &Config,
     at: usize,
-) -> (Vec<f32>, Vec<[f32; 4]>, Totals<f32>) {
+) -> (Vec<f32>, Vec<[f32; 8]>, Totals<f32>) {
     let kernel = CrossEntropyForward::new(&gpu.device, config).unwrap();
     let mut initial = TableLayout::new(&batch.spec, &batch.shape).initial(&batch.spec);
     initial[36..40].fill(0xff); // first_bad_row: none yet
     let table = Guarded::new(gpu, 64, &bytemuck::pod_collect_to_vec::<u8, u32>(&initial));
     let logits = Guarded::floats(gpu, at, &batch.logits);
-    let labels = Guarded::labels(gpu, at, &batch.labels);
+    let targets = batch.targets(gpu, at);
     let weights = batch.sample_weights.as_ref().map(|weights| Guarded::floats(gpu, at, weights));
     let losses = Guarded::output(gpu, at, batch.shape.rows as usize);
-    // Statistics are four words a row, and start at a multiple of 16 bytes.
-    let stats = Guarded::output(gpu, 4, batch.shape.rows as usize * 4);
+    // Statistics are eight words a row, and start at a multiple of 16 bytes.
+    let stats = Guarded::output(gpu, 4, batch.shape.rows as usize * 8);
     let buffers = CrossEntropyForwardBuffers {
         logits: logits.binding(),
-        labels: labels.binding(),
+        targets: targets.binding(),
         sample_weights: weights.as_ref().map(Guarded::binding),
         row_losses: losses.binding(),
         row_stats: stats.binding(),
@@ -32,7 +32,7 @@ pub fn forward(
     let bound = kernel.bind(&gpu.device, &buffers).unwrap();
     run(gpu, |pass| bound.encode(pass));
     let totals = Totals::from_bytes(bytemuck::cast_slice(&table.read(gpu))).unwrap();
-    let stats = stats.read_floats(gpu).chunks(4).map(|s| [s[0], s[1], s[2], s[3]]).collect();
+    let stats = stats.read_floats(gpu).chunks_exact(8).filter_map(|s| s.try_into().ok()).collect();
     (losses.read_floats(gpu), stats, totals)
 }
 
@@ -57,29 +57,29 @@ fn losses_and_statistics() {
                 );
 
                 let mut counted = Totals::default();
-                let weights = want.class_weights.as_deref();
+                let values = cpu::ClassValues::new(&batch.spec, &[]);
                 let (_, wanted) =
-                    cpu::cross_entropy_forward(&batch.spec, &batch.shape, &inputs, weights, &mut counted);
+                    cpu::cross_entropy_forward(&batch.spec, &batch.shape, &inputs, &values, &mut counted);
                 for (row, (got, want)) in stats.iter().zip(&wanted).enumerate() {
                     if cpu::Label::read(&batch.spec, &batch.shape, batch.labels[row])
                         != cpu::Label::Class(batch.labels[row] as u32)
                     {
-                        assert_eq!(*got, [0.0, 1.0, 0.0, 0.0], "row {row} does not count");
+                        assert_eq!(*got, [0.0; 8], "row {row} does not count");
                         continue;
                     }
-                    let lse = f64::from(got[0]) + f64::from(got[1]).ln();
-                    // The sum's relative error is at most that of an exponential of the largest spread here, 60.
+                    // The others' sum is off by at most the error of an exponential of the largest spread here, 60.
                     let relative = ULP * (3.0 + 2.0 * 64.0) * 8.0;
+                    let lse = f64::from(got[0]) + f64::from(got[1]).ln_1p();
                     assert!(
                         (lse - want.lse).abs() < relative + want.lse.abs() * ULP,
                         "row {row}: {lse} {want:?}"
                     );
+                    assert_eq!(f64::from(got[0]), want.reference, "row {row}");
+                    let others = want.sum - 1.0;
+                    assert!((f64::from(got[1]) - others).abs() <= others * relative + 1e-37, "row {row}");
+                    // The label's weight is in the terms, the rest in the factor.
                     assert!(
-                        (f64::from(got[2]) - want.rest).abs() <= want.rest * 2.0 * relative + 1e-37,
-                        "{row}"
-                    );
-                    assert!(
-                        (f64::from(got[3]) - want.factor).abs() <= want.factor.abs() * 4.0 * ULP,
+                        (f64::from(got[2]) - want.factor).abs() <= want.factor.abs() * 4.0 * ULP,
                         "{row}"
                     );
                 }

@@ -13,12 +13,13 @@ fn table_of(gpu: &Gpu, batch: &Batch, options: &Options) -> (Config, Vec<u32>) {
     // The totals start poisoned: every one must be set.
     let poisoned: Vec<u32> = [crate::support::POISON; 16].into_iter().chain(initial[16..].to_vec()).collect();
     let table = Guarded::new(gpu, 64, &poisoned);
-    let labels = Guarded::labels(gpu, 1, &batch.labels);
+    let targets = batch.targets(gpu, 1);
     let weights = batch.sample_weights.as_ref().map(|weights| Guarded::floats(gpu, 2, weights));
     let external = batch.external.map(|value| Guarded::floats(gpu, 7, &[value]));
-    let partials = Guarded::output(gpu, 64, DenominatorKernel::partials_size(shape.rows) as usize / 4);
+    let partials =
+        Guarded::output(gpu, 64, DenominatorKernel::partials_size(spec.targets, shape.rows) as usize / 4);
     let buffers = DenominatorBuffers {
-        labels: labels.binding(),
+        targets: targets.binding(),
         sample_weights: weights.as_ref().map(Guarded::binding),
         external_denominator: external.as_ref().map(Guarded::binding),
         partials: partials.binding(),
@@ -51,7 +52,7 @@ fn check(gpu: &Gpu, batch: &Batch) {
         "{what}"
     );
     let first_out_of_range = (0..batch.shape.rows).find(|&row| {
-        cpu::Label::read(&batch.spec, &batch.shape, batch.labels[row as usize]) == cpu::Label::OutOfRange
+        cpu::Target::read(&batch.spec, &batch.shape, &batch.inputs(), row) == cpu::Target::OutOfRange
     });
     assert_eq!(got.first_bad_row, first_out_of_range, "{what}");
     assert_eq!((got.loss, got.loss_sum, got.nonfinite_rows, got.correct_rows), (0.0, 0.0, 0, 0), "{what}");

@@ -34,7 +34,7 @@ fn refused(
     ];
     let mut batch = Batch {
         logits: buffers[0].as_entire_buffer_binding(),
-        labels: buffers[1].as_entire_buffer_binding(),
+        targets: buffers[1].as_entire_buffer_binding(),
         sample_weights: None,
         grad_out: None,
         external_denominator: None,
@@ -54,7 +54,8 @@ fn buffers_that_do_not_fit() {
     let weighted = Spec { sample_weights: SampleWeights::PerRow, ..Spec::default() };
     let external = Spec { reduction: Reduction::Mean(Denominator::External), ..Spec::default() };
     for gpu in gpus() {
-        let small = refused(gpu, &plain, &options, |batch, b| batch.labels = b[3].as_entire_buffer_binding());
+        let small =
+            refused(gpu, &plain, &options, |batch, b| batch.targets = b[3].as_entire_buffer_binding());
         assert_eq!(small, "labels holds 20 bytes; 10 rows need 40");
         let small = refused(gpu, &plain, &options, |batch, b| batch.logits = part(&b[0], 0, 200));
         assert_eq!(small, "logits holds 200 bytes; 10 rows of 6 classes, 6 apart, need 240");
@@ -62,7 +63,7 @@ fn buffers_that_do_not_fit() {
         assert_eq!(small, "logit_grads holds 232 bytes; 10 rows of 6 classes, 6 apart, need 240");
         let beyond = refused(gpu, &plain, &options, |batch, b| batch.logits = part(&b[0], 40, 240));
         assert_eq!(beyond, "logits ends at byte 280; its buffer has 240");
-        let odd = refused(gpu, &plain, &options, |batch, b| batch.labels = part(&b[5], 6, 40));
+        let odd = refused(gpu, &plain, &options, |batch, b| batch.targets = part(&b[5], 6, 40));
         assert_eq!(odd, "labels starts at byte 6; the offset must be a multiple of 4");
         let usage = refused(gpu, &plain, &options, |batch, b| batch.logits = b[4].as_entire_buffer_binding());
         assert_eq!(usage, "logits lacks usage STORAGE; it has BufferUsages(COPY_DST)");
@@ -147,7 +148,7 @@ fn inputs_may_share_a_buffer() {
         let grads = buffer(gpu, 60, BufferUsages::STORAGE);
         let batch = Batch {
             logits: part(&pool, 0, 240),
-            labels: part(&pool, 1024, 40),
+            targets: part(&pool, 1024, 40),
             sample_weights: None,
             grad_out: None,
             external_denominator: None,

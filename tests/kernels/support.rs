@@ -5,7 +5,7 @@ use rand::{RngExt, SeedableRng};
 use std::sync::OnceLock;
 use wgpu_cross_entropy::{
     ClassWeights, CostMatrix, Denominator, DeviceOptions, Gpu, Inputs, Reduction, SampleWeights, Shape, Spec,
-    sample_weights_len,
+    Targets, sample_weights_len,
 };
 
 /// Every adapter of this machine, opened once: drivers dislike many devices in one process.
@@ -29,6 +29,9 @@ pub struct Batch {
     pub shape: Shape,
     pub logits: Vec<f32>,
     pub labels: Vec<i32>,
+    pub second_labels: Option<Vec<i32>>,
+    pub mix: Option<Vec<f32>>,
+    pub target_probs: Option<Vec<f32>>,
     pub sample_weights: Option<Vec<f32>>,
     pub grad_out: Option<Vec<f32>>,
     pub external: Option<f32>,
@@ -67,11 +70,60 @@ impl Batch {
                 _ => label as i32,
             });
         }
+        let mut target_probs = None;
+        let mut second_labels = None;
+        let mut mix = None;
+        match spec.targets {
+            Targets::Labels => {}
+            Targets::TwoHot => {
+                // Now and then the same label twice, an ignored or an impossible one; shares of 0, 1/2 and 1 as well.
+                let second = |row: usize| match row % 19 {
+                    3 => labels[row],
+                    4 => spec.ignore_index.unwrap_or(1),
+                    5 => classes as i32 + 3,
+                    _ => (row as u32 * 7 % classes) as i32,
+                };
+                second_labels = Some((0..rows as usize).map(second).collect::<Vec<i32>>());
+                let share = |row| [0.0, 0.5, 1.0, 0.25, 0.7, 0.31][row % 6];
+                mix = Some((0..rows as usize).map(share).collect::<Vec<f32>>());
+            }
+            Targets::Soft => {
+                // Rows that sum to 1, one-hot rows, rows with zeros, rows that sum to something else.
+                let mut probs = vec![f32::from_bits(POISON); shape.logits_len() as usize];
+                for row in 0..rows {
+                    for class in 0..classes {
+                        let label = labels[row as usize] == class as i32;
+                        let value = match row % 4 {
+                            0 => f32::from(u8::from(label)),
+                            1 => rng.random::<f32>() / classes as f32 * 2.0,
+                            2 if class % 2 == 0 => 0.0,
+                            _ => {
+                                rng.random::<f32>() * 3.0 / classes as f32 + f32::from(u8::from(label)) * 0.5
+                            }
+                        };
+                        probs[shape.index(row, class) as usize] = value;
+                    }
+                }
+                target_probs = Some(probs);
+                labels.clear();
+            }
+        }
         let mut floats = |n: u32| (0..n).map(|_| 0.25 + rng.random::<f32>()).collect::<Vec<f32>>();
-        let sample_weights = sample_weights_len(spec, &shape).map(|n| floats(n));
+        let sample_weights = sample_weights_len(spec, &shape).map(&mut floats);
         let grad_out = Some(floats(rows).into_iter().map(|x| x - 0.7).collect());
         let external = (spec.reduction == Reduction::Mean(Denominator::External)).then_some(37.5);
-        Self { spec: spec.clone(), shape, logits, labels, sample_weights, grad_out, external }
+        Self {
+            spec: spec.clone(),
+            shape,
+            logits,
+            labels,
+            second_labels,
+            mix,
+            target_probs,
+            sample_weights,
+            grad_out,
+            external,
+        }
     }
 
     /// The same without an upstream gradient.
@@ -79,10 +131,27 @@ impl Batch {
         Self { grad_out: None, ..self }
     }
 
+    /// The targets as a buffer holds them.
+    pub fn targets(&self, gpu: &Gpu, at: usize) -> Guarded {
+        match (&self.second_labels, &self.mix, &self.target_probs) {
+            (Some(second), Some(mix), _) => {
+                let rows = self.labels.iter().zip(second).zip(mix);
+                let words: Vec<u32> =
+                    rows.flat_map(|((a, b), mix)| [*a as u32, *b as u32, mix.to_bits()]).collect();
+                Guarded::new(gpu, at, &words)
+            }
+            (_, _, Some(probs)) => Guarded::floats(gpu, at, probs),
+            _ => Guarded::labels(gpu, at, &self.labels),
+        }
+    }
+
     pub fn inputs(&self) -> Inputs<'_> {
         Inputs {
             logits: &self.logits,
             labels: &self.labels,
+            second_labels: self.second_labels.as_deref(),
+            mix: self.mix.as_deref(),
+            target_probs: self.target_probs.as_deref(),
             sample_weights: self.sample_weights.as_deref(),
             grad_out: self.grad_out.as_deref(),
             external_denominator: self.external,
@@ -110,6 +179,7 @@ pub fn full_spec(classes: u32) -> Spec {
         sample_weights: SampleWeights::PerRow,
         cost_matrix: (classes <= 512).then(|| cost_matrix(classes)),
         reduction: Reduction::Mean(Denominator::WeightSum),
+        ..Spec::default()
     }
 }
 

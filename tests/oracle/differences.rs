@@ -135,6 +135,7 @@ impl Problem {
             sample_weights: self.sample_weights.as_deref(),
             grad_out: self.grad_out.as_deref(),
             external_denominator: self.external,
+            ..Inputs::default()
         };
         cpu::compute(&self.spec, &self.shape, &inputs).unwrap()
     }
@@ -359,6 +360,7 @@ fn gradients_of_every_combination_of_options() {
                             sample_weights,
                             cost_matrix: with_costs.then(|| costs(&mut random, 3)),
                             reduction,
+                            ..Spec::default()
                         };
                         let shape = layouts()[random.below(4) as usize];
                         let with_grad_out = random.below(2) == 0;
@@ -384,6 +386,7 @@ fn gradients_of_every_layout_with_every_reduction() {
                     sample_weights: SampleWeights::PerStep,
                     cost_matrix: Some(costs(&mut random, 3)),
                     reduction,
+                    ..Spec::default()
                 };
                 Problem::random(&mut random, spec, shape, with_grad_out).check();
             }

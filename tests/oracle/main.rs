@@ -2,8 +2,15 @@
 //!
 //! Needs no GPU.
 
+#[path = "../support/cases.rs"]
+mod cases;
 mod differences;
 #[path = "../support/golden.rs"]
 mod golden;
 mod goldens;
 mod properties;
+#[path = "../support/rules.rs"]
+mod rules;
+mod terms;
+#[path = "../support/work.rs"]
+mod work;

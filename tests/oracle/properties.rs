@@ -33,6 +33,7 @@ impl Batch {
             sample_weights: self.sample_weights.as_deref(),
             grad_out: self.grad_out.as_deref(),
             external_denominator: self.external,
+            ..Inputs::default()
         };
         cpu::compute(&self.spec, &self.shape, &inputs).unwrap()
     }
@@ -100,7 +101,7 @@ fn specs(classes: u32) -> impl Strategy<Value = Spec> {
         move |(ignore_index, class_weights, sample_weights, costs, reduction)| {
             let matrix = |costs| CostMatrix::from_true_predicted(classes, costs).unwrap();
             let cost_matrix = costs.map(matrix);
-            Spec { ignore_index, class_weights, sample_weights, cost_matrix, reduction }
+            Spec { ignore_index, class_weights, sample_weights, cost_matrix, reduction, ..Spec::default() }
         },
     )
 }

@@ -309,11 +309,16 @@ impl Goldens {
                     Some("f16") => round_to_f16,
                     Some(other) => return Err(fields.wrong("round_to", other)),
                 };
-                let count = count(&shape).ok_or_else(|| fields.wrong("shape", "too large"))?;
+                let count = count(&shape)
+                    .filter(|&count| count as u64 <= MOST_GENERATED)
+                    .ok_or_else(|| fields.wrong("shape", "too large"))?;
                 (shape, (0..count as u64).map(|i| round(irwin_hall4(hash(seed, i)) * k)).collect(), "logits")
             }
             "weights" => {
                 let n = fields.whole("n")?;
+                if n > MOST_GENERATED {
+                    return Err(fields.wrong("n", "too large"));
+                }
                 let weight = |i| 0.25 + ((hash(seed, i) >> 52) as f32) / 2048.0;
                 (vec![n as usize], (0..n).map(weight).collect::<Vec<f32>>(), "weight")
             }
@@ -347,6 +352,9 @@ impl Goldens {
         if classes >= 1 << 32 {
             return Err(fields.wrong("classes", "too large"));
         }
+        if n > MOST_GENERATED {
+            return Err(fields.wrong("n", "too large"));
+        }
         let every = fields.whole("ignore_every")?;
         let ignore = recipe
             .get("ignore_index")
@@ -372,6 +380,9 @@ impl Goldens {
         Ok(Tensor { shape: vec![values.len()], values })
     }
 }
+
+/// A recipe for more elements than this is a mistake, and no reason to run out of memory.
+const MOST_GENERATED: u64 = 1 << 30;
 
 struct Raw<'a> {
     dtype: Dtype,

@@ -1,4 +1,4 @@
-// A tile of a matrix product, for the three kernels of a dense layer, each of which declares `left` and `right`.
+// A tile of a matrix product, for the three kernels of a dense layer, which declare `left` and `right`.
 //
 // One invocation computes four rows by four columns: it loads 8 numbers for 16 products, where one element an
 // invocation would load 2 for each. On lavapipe that made the forward pass five times as fast. There are no

@@ -1,6 +1,8 @@
-// An invocation a row: its share is the row.
+// An invocation a row.
 
-const LANES: u32 = 1u;
+fn lanes() -> u32 {
+    return 1u;
+}
 
 struct Lane {
     @builtin(local_invocation_index) index: u32,
@@ -12,8 +14,4 @@ fn row_of(group: vec3<u32>, lane: Lane) -> u32 {
 
 fn lane_of(lane: Lane) -> u32 {
     return 0u;
-}
-
-fn reduce(part: Part, lane: Lane) -> Part {
-    return part;
 }

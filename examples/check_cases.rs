@@ -1,0 +1,307 @@
+//! Checks this crate against a folder of golden cases: the oracle, and every adapter of this machine.
+//!
+//! ```text
+//! cargo run --release --example check_cases -- tests/golden
+//! ```
+//!
+//! `--help` lists the options; `tests/golden/README.md` describes the folder's format. Exit code 1: a case failed; 2:
+//! bad usage, a folder that cannot be read, no such case, or none of the adapters asked for.
+
+#[path = "../tests/support/cases.rs"]
+mod cases;
+#[path = "../tests/support/golden.rs"]
+mod golden;
+#[path = "../tests/support/on_device.rs"]
+mod on_device;
+#[path = "../tests/support/rules.rs"]
+mod rules;
+#[path = "../tests/support/work.rs"]
+mod work;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use cases::Stop;
+use golden::{Case, Goldens};
+use lexopt::prelude::*;
+use on_device::{Device, Refusal};
+use serde_json::{Value as Json, json};
+use wgpu_cross_entropy::{DeviceOptions, Gpu};
+
+const HELP: &str = "\
+Checks this crate against a folder of golden cases.
+
+Usage: check_cases [OPTIONS] FOLDER
+
+    --cpu            the oracle alone
+    --gpu            every adapter, without a verdict on the oracle
+    --adapter NAME   the adapters whose name or driver holds NAME, in any case of letters, and the oracle
+    --filter TEXT    only cases whose op, group or name (group/name) holds TEXT
+    --json           a summary as JSON in the last line
+    --help           this text
+";
+
+/// What the command line asks for.
+struct Arguments {
+    folder: PathBuf,
+    oracle: bool,
+    devices: bool,
+    adapter: Option<String>,
+    filter: Option<String>,
+    json: bool,
+}
+
+/// `None` where only help was asked for.
+fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
+    let (mut folder, mut cpu, mut gpu, mut adapter, mut filter, mut json) =
+        (None, false, false, None, None, false);
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("cpu") => cpu = true,
+            Long("gpu") => gpu = true,
+            Long("adapter") => adapter = Some(parser.value()?.string()?),
+            Long("filter") => filter = Some(parser.value()?.string()?),
+            Long("json") => json = true,
+            Short('h') | Long("help") => return Ok(None),
+            Value(path) if folder.is_none() => folder = Some(PathBuf::from(path)),
+            other => return Err(other.unexpected()),
+        }
+    }
+    if cpu && (gpu || adapter.is_some()) {
+        return Err("--cpu does not go with --gpu and --adapter".into());
+    }
+    let folder = folder.ok_or("a folder of cases is missing; --help lists the options")?;
+    Ok(Some(Arguments { folder, oracle: !gpu, devices: !cpu, adapter, filter, json }))
+}
+
+/// What became of a case.
+enum Verdict {
+    Passed,
+    Failed(Vec<Json>),
+    Skipped(String),
+}
+
+fn main() -> ExitCode {
+    let arguments = match arguments() {
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return unusable(&error),
+    };
+    let goldens = match Goldens::open(&arguments.folder) {
+        Ok(goldens) => goldens,
+        Err(error) => return unusable(&error),
+    };
+    let mut devices = match devices(&arguments) {
+        Ok(devices) => devices,
+        Err(error) => return unusable(&error),
+    };
+    if arguments.oracle {
+        println!("oracle: f64 on the CPU");
+    }
+    devices.iter().for_each(|device| println!("device: {}", device.describe()));
+
+    let began = Instant::now();
+    let mut summary = Summary::default();
+    for case in goldens.cases.iter().filter(|case| wanted(case, arguments.filter.as_deref())) {
+        // A folder may hold anything: what no check foresaw fails its own case alone.
+        let verdict = catch_unwind(AssertUnwindSafe(|| {
+            check(&goldens, case, arguments.oracle, &mut devices, &mut summary.not_run)
+        }));
+        let panicked = || {
+            let message = "it panicked; the message stands above";
+            Verdict::Failed(vec![json!({ "case": case.id(), "op": case.op, "on": "?", "message": message })])
+        };
+        summary.add(case, verdict.unwrap_or_else(|_| panicked()));
+    }
+    if summary.by_op.is_empty() {
+        return unusable(&"there is no such case in the folder");
+    }
+    summary.print();
+    println!("{:.1} s", began.elapsed().as_secs_f64());
+    if arguments.json {
+        println!("{}", summary.json());
+    }
+    if summary.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+fn unusable(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("check_cases: {error}");
+    ExitCode::from(2)
+}
+
+fn wanted(case: &Case, filter: Option<&str>) -> bool {
+    filter.is_none_or(|text| case.op.contains(text) || case.id().contains(text))
+}
+
+/// The adapters asked for; the oracle alone will do where there are none and nobody asked for one.
+fn devices(arguments: &Arguments) -> Result<Vec<Device>, String> {
+    if !arguments.devices {
+        return Ok(Vec::new());
+    }
+    let gpus = pollster::block_on(Gpu::all(&DeviceOptions::default()));
+    let names: Vec<String> = gpus.iter().map(Gpu::describe).collect();
+    let named = |gpu: &Gpu| {
+        let name = gpu.describe().to_lowercase();
+        arguments.adapter.as_ref().is_none_or(|wanted| name.contains(&wanted.to_lowercase()))
+    };
+    let devices: Vec<Device> = gpus.into_iter().filter(named).map(Device::new).collect();
+    match (devices.is_empty(), &arguments.adapter) {
+        (true, Some(wanted)) => Err(format!("no adapter is named like {wanted:?}; there are {names:?}")),
+        (true, None) if !arguments.oracle => Err("there is no adapter".into()),
+        _ => Ok(devices),
+    }
+}
+
+/// Asks the oracle and the devices. `not_run` collects what passed a limit of a device.
+fn check(
+    goldens: &Goldens,
+    case: &Case,
+    with_oracle: bool,
+    devices: &mut [Device],
+    not_run: &mut Vec<String>,
+) -> Verdict {
+    let failure =
+        |on: &str, what: String| json!({ "case": case.id(), "op": case.op, "on": on, "message": what });
+    let work = match cases::work(goldens, case) {
+        Ok(work) => work,
+        Err(Stop::Unsupported { reason }) => return Verdict::Skipped(reason),
+        Err(Stop::Malformed(what)) => return Verdict::Failed(vec![failure("the case itself", what)]),
+    };
+    let solved = match work.solve() {
+        Ok(solved) => solved,
+        Err(error) => return Verdict::Failed(vec![failure("oracle", error.to_string())]),
+    };
+    let oracle: Vec<work::Answer> = solved.iter().map(|solved| solved.answer.clone()).collect();
+    let mut failures = Vec::new();
+    let mut runs = 0;
+    if with_oracle {
+        runs += 1;
+        failures.extend(work.failures(&oracle, None).iter().map(|wrong| failed(case, "oracle", wrong)));
+    }
+    for device in devices {
+        let name = device.describe();
+        match device.answers(&work.calls, &solved) {
+            Ok(answers) => {
+                runs += 1;
+                let wrong = work.failures(&answers, Some(&oracle));
+                failures.extend(wrong.iter().map(|wrong| failed(case, &name, wrong)));
+            }
+            Err(Refusal::Limit(what)) => not_run.push(format!("{}, {name}: {what}", case.id())),
+            Err(Refusal::Failed(what)) => failures.push(failure(&name, what)),
+        }
+    }
+    match (failures.is_empty(), runs) {
+        (false, _) => Verdict::Failed(failures),
+        (true, 0) => Verdict::Skipped("it passes a limit of every device".into()),
+        (true, _) => Verdict::Passed,
+    }
+}
+
+fn failed(case: &Case, on: &str, wrong: &work::Failure) -> Json {
+    let mut value = json!({ "case": case.id(), "op": case.op, "on": on, "message": wrong.to_string(), "output": wrong.output });
+    if let Some(at) = &wrong.at {
+        value["index"] = at.index.into();
+        value["got"] = number(at.got);
+        value["expected"] = number(at.want);
+        value["tolerance"] = number(at.derived + at.oracle_off);
+    }
+    value
+}
+
+/// JSON has no NaN and no infinities: those are texts.
+fn number(x: f64) -> Json {
+    if x.is_finite() { x.into() } else { x.to_string().into() }
+}
+
+/// Counts of one op.
+#[derive(Default)]
+struct Counts {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+#[derive(Default)]
+struct Summary {
+    by_op: BTreeMap<String, Counts>,
+    failures: Vec<Json>,
+    skips: Vec<Json>,
+    reasons: BTreeMap<String, usize>,
+    not_run: Vec<String>,
+}
+
+impl Summary {
+    /// Counts a verdict, and prints a failure at once.
+    fn add(&mut self, case: &Case, verdict: Verdict) {
+        let counts = self.by_op.entry(case.op.clone()).or_default();
+        match verdict {
+            Verdict::Passed => counts.passed += 1,
+            Verdict::Failed(failures) => {
+                counts.failed += 1;
+                for failure in failures {
+                    let text = |key: &str| failure[key].as_str().unwrap_or_default();
+                    println!("FAIL {} ({}), {}: {}", text("case"), text("op"), text("on"), text("message"));
+                    self.failures.push(failure);
+                }
+            }
+            Verdict::Skipped(reason) => {
+                counts.skipped += 1;
+                self.skips.push(json!({ "case": case.id(), "reason": reason }));
+                *self.reasons.entry(reason).or_default() += 1;
+            }
+        }
+    }
+
+    fn sum(&self, of: impl Fn(&Counts) -> usize) -> usize {
+        self.by_op.values().map(of).sum()
+    }
+
+    fn failed(&self) -> usize {
+        self.sum(|counts| counts.failed)
+    }
+
+    fn print(&self) {
+        println!("{:<32}{:>8}{:>8}{:>8}", "op", "passed", "failed", "skipped");
+        for (op, Counts { passed, failed, skipped }) in &self.by_op {
+            println!("{op:<32}{passed:>8}{failed:>8}{skipped:>8}");
+        }
+        self.reasons.iter().for_each(|(reason, n)| println!("{n:>4} skipped: {reason}"));
+        self.not_run.iter().for_each(|what| println!("not run: {what}"));
+        println!(
+            "{} passed, {} failed, {} skipped",
+            self.sum(|counts| counts.passed),
+            self.failed(),
+            self.sum(|counts| counts.skipped)
+        );
+    }
+
+    fn json(&self) -> Json {
+        let by_op: serde_json::Map<String, Json> = self
+            .by_op
+            .iter()
+            .map(|(op, Counts { passed, failed, skipped })| {
+                let cases = passed + failed + skipped;
+                let counts =
+                    json!({ "cases": cases, "passed": passed, "failed": failed, "skipped": skipped });
+                (op.clone(), counts)
+            })
+            .collect();
+        json!({
+            "cases": self.sum(|counts| counts.passed + counts.failed + counts.skipped),
+            "passed": self.sum(|counts| counts.passed),
+            "failed": self.failed(),
+            "skipped": self.sum(|counts| counts.skipped),
+            "by_op": by_op,
+            "failures": self.failures,
+            "skips": self.skips,
+            "not_run": self.not_run,
+        })
+    }
+}

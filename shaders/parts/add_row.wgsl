@@ -1,0 +1,12 @@
+// A row that counts, added to the sums.
+
+fn add_row(before: Sums, row: u32, target_weight: f32) -> Sums {
+    var sums = before;
+    let s = sample_weight(row);
+    let weight = s * target_weight;
+    sums.valid++;
+    sums.sample_weights += s;
+    sums.weights += weight;
+    sums.nonzero += select(0u, 1u, weight != 0.0);
+    return sums;
+}

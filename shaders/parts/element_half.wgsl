@@ -1,0 +1,29 @@
+// 16-bit logits, class-last, two to a word, with an even stride: arithmetic is f32 all the same. Four classes are two
+// words. The half of a word behind the last class is padding: it is read, dropped and never written.
+
+alias LogitWord = u32;
+
+fn class_stride() -> u32 {
+    return 1u;
+}
+
+// In elements; a whole number of words.
+fn row_offset(row: u32) -> u32 {
+    return row * params.row_stride;
+}
+
+fn first_class(lane: u32) -> u32 {
+    return lane * 4u;
+}
+
+fn four_classes(first: u32) -> vec4<u32> {
+    return first + vec4<u32>(0u, 1u, 2u, 3u);
+}
+
+fn load_four(row_at: u32, classes: vec4<u32>) -> vec4<u32> {
+    let row_word = params.logits_base + row_at / 2u;
+    let last = (params.classes - 1u) / 2u;
+    let low = unpack_two(logits[row_word + min(classes.x / 2u, last)]);
+    let high = unpack_two(logits[row_word + min(classes.z / 2u, last)]);
+    return select(vec4<u32>(NEGATIVE_INFINITY_BITS), vec4<u32>(low, high), classes < vec4<u32>(params.classes));
+}

@@ -1,0 +1,56 @@
+// A row after its reduction: shared by the fused kernel, the forward one and the backward one.
+
+override WEIGHT_PER_ROW: bool = false;
+override FOCAL_GAMMA: f32 = 0.0;
+override Z_LOSS: f32 = 0.0;
+
+// `a`, `b` and `c` are what the gradient needs beside: see `row_single` and `row_general`.
+struct RowResult {
+    bad: bool,
+    loss: u32,      // bits of the weighted loss
+    reference: f32, // the largest z: p = exp(z - reference) / (1 + others)
+    others: f32,    // sum of exp(z - reference) over the other classes
+    factor: f32,    // sample weight, gathered cost, and the class weight where it is per row
+    a: f32,
+    b: f32,
+    c: f32,
+    top_at: u32,
+    class_index: u32,
+}
+
+// (1 - p)^gamma; 0 where q is 0, which pow need not give.
+fn focal_power(q: f32) -> f32 {
+    if (FOCAL_GAMMA == 0.0) { return 1.0; }
+    if (q <= 0.0) { return 0.0; }
+    return pow(q, FOCAL_GAMMA);
+}
+
+// gamma p (-log p) / (1 - p) + 1: with u (1 - p)^gamma, the slope of a focal term. The quotient goes to 1 with q to 0.
+fn focal_slope(p: f32, q: f32, minus_log_p: f32) -> f32 {
+    if (FOCAL_GAMMA == 0.0) { return 1.0; }
+    if (q <= 0.0) { return FOCAL_GAMMA + 1.0; }
+    return FOCAL_GAMMA * (p * minus_log_p) / q + 1.0;
+}
+
+// What can be said of any row: everything but the loss and the gradient's three numbers.
+fn row_result(row: u32, goal: Target, whole: Part) -> RowResult {
+    var result: RowResult;
+    result.bad = is_bad(whole) || targets_are_bad(whole);
+    result.class_index = row_class(goal, whole);
+    result.top_at = min(whole.top_at, params.classes - 1u);
+    result.reference = whole.top;
+    result.others = relative_to(whole.sum, whole.reference, whole.top);
+    result.factor = sample_weight(row) * gathered_cost(result.class_index, predicted_class(whole));
+    if (WEIGHT_PER_ROW) { result.factor *= class_weight(result.class_index); }
+    return result;
+}
+
+// The weighted loss as bits. `infinite`: a target has probability 0.
+fn loss_bits(result: RowResult, base: f32, infinite: bool) -> u32 {
+    var bits = bitcast<u32>(result.factor * base);
+    if (infinite) { bits = select(INFINITY_BITS, NEGATIVE_INFINITY_BITS, result.factor < 0.0); }
+    // A row that weighs nothing costs nothing, even where its label is masked with -inf.
+    if (result.factor == 0.0) { bits = 0u; }
+    if (result.bad) { bits = NAN_BITS; }
+    return bits;
+}

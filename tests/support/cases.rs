@@ -1,0 +1,1176 @@
+//! From a golden case to what the crate is asked: the one mapping, for the oracle's tests, for devices and for the
+//! example.
+//!
+//! A case is expressed in a [`Spec`], or there is a reason why the spec cannot say it. Where the crate means something
+//! else than the framework on purpose, the crate's rule replaces the expected values, and the work says so
+//! ([`Deviation`]).
+
+#![allow(dead_code, reason = "each binary that includes this file uses a part of it")]
+
+use std::collections::BTreeMap;
+
+use wgpu_cross_entropy::cpu::{self, Target};
+use wgpu_cross_entropy::{
+    ClassWeights, CostMatrix, Denominator, LOGIT_LIMIT, LiveWeights, Reduction, SampleWeights, Shape, Spec,
+    Targets, WeightScheme, WeightScope,
+};
+
+use crate::golden::{self, Case, Goldens, Part, Tensor};
+use crate::rules::{
+    Expected, PADDING, Rules, argmax, class_of, class_weight, deviate, empty_targets, is_bad, row_logits,
+    sample_weight, softmax,
+};
+use crate::work::{Answer, Call, Check, Deviation, Loss, Number, Read, Work};
+
+/// Why a case is no work.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stop {
+    /// The crate cannot say it.
+    Unsupported {
+        /// Why.
+        reason: String,
+    },
+    /// The case contradicts its format.
+    Malformed(String),
+}
+
+impl From<golden::Error> for Stop {
+    fn from(error: golden::Error) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
+fn unsupported<T>(reason: impl Into<String>) -> Result<T, Stop> {
+    Err(Stop::Unsupported { reason: reason.into() })
+}
+
+fn malformed<T>(what: impl Into<String>) -> Result<T, Stop> {
+    Err(Stop::Malformed(what.into()))
+}
+
+/// The work of a case.
+///
+/// # Errors
+/// [`Stop`] says why there is none.
+pub fn work(goldens: &Goldens, case: &Case) -> Result<Work, Stop> {
+    if case.expect_error.is_some() {
+        return unsupported("the framework raises an error and gives no values");
+    }
+    let mapper = Mapper { goldens, case };
+    let reason = match case.op.as_str() {
+        "softmax_ce" => return mapper.softmax_ce(),
+        "softmax_focal" => return mapper.softmax_focal(),
+        "cost_matrix_ce" => return mapper.cost_matrix_ce(),
+        "dynamic_class_weight_ce" => return mapper.dynamic_class_weight_ce(),
+        "dynamic_ce" => return mapper.dynamic_ce(),
+        "fit_epoch" => return mapper.fit_epoch(),
+        "log_softmax" => return mapper.log_softmax(),
+        "class_counts" => return mapper.class_counts(),
+        "class_counts_soft" => return mapper.class_counts_soft(),
+        "class_weights" => return mapper.class_weights(),
+        "class_weights_from_counts" => return mapper.class_weights_from_counts(),
+        "class_weight_to_sample_weight" => return mapper.class_weight_to_sample_weight(),
+        "accuracy" => return mapper.accuracy(),
+        "class_counts_weighted" => "counts weighted by sample weights are not here yet",
+        "effective_number" => "scheme effective_number is not here yet",
+        "nll" => "log-probability input is not here yet",
+        "cost_matrix_ce_onehot" => "costs summed over tied predictions",
+        "bce" | "dynamic_bce" | "dynamic_bce_losses_api" | "sigmoid_focal" | "binary_accuracy" => {
+            "sigmoid losses are not here yet"
+        }
+        "log_loss" => "probability input is not here yet",
+        "sample_weight_indices" | "sample_weight_multioutput" => "host helpers of scikit-learn",
+        "seed_mse" | "threshold_mse" => "squared errors",
+        other => return unsupported(format!("op {other} is unknown")),
+    };
+    unsupported(reason)
+}
+
+struct Mapper<'a> {
+    goldens: &'a Goldens,
+    case: &'a Case,
+}
+
+/// Reads one number.
+fn one(read: impl Fn(&[Answer]) -> Number + 'static) -> Read {
+    Box::new(move |answers| vec![read(answers)])
+}
+
+fn exact(values: impl IntoIterator<Item = f64>) -> Vec<Number> {
+    values.into_iter().map(Number::exact).collect()
+}
+
+fn length(n: usize) -> Result<u32, Stop> {
+    u32::try_from(n).map_err(|_| Stop::Malformed(format!("a length of {n} passes 32 bits")))
+}
+
+fn product(axes: &[usize]) -> Result<usize, Stop> {
+    let product = axes.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
+    product.ok_or_else(|| Stop::Malformed(format!("the shape {axes:?} is too large")))
+}
+
+impl Mapper<'_> {
+    /// An input as the crate takes it. Wider numbers will do where `f32` holds them.
+    fn input(&self, name: &str) -> Result<Tensor<f32>, Stop> {
+        let stored = self.case.tensors(Part::Inputs).get(name);
+        if !stored.is_some_and(|entry| matches!(entry.dtype.as_str(), "F64" | "I64")) {
+            return Ok(self.goldens.f32s(self.case, Part::Inputs, name)?);
+        }
+        let Tensor { shape, values } = self.goldens.f64s(self.case, Part::Inputs, name)?;
+        let narrow: Vec<f32> = values.iter().map(|&x| x as f32).collect();
+        if values.iter().zip(&narrow).any(|(&a, &b)| a != f64::from(b) && !a.is_nan()) {
+            return unsupported(format!("{name} holds what f32 cannot"));
+        }
+        Ok(Tensor { shape, values: narrow })
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.case.has(Part::Inputs, name)
+    }
+
+    fn expected(&self) -> Result<Expected, Stop> {
+        let mut expected = Expected::new();
+        for name in self.case.tensors(Part::Expected).keys() {
+            expected.insert(name.clone(), self.goldens.f64s(self.case, Part::Expected, name)?.values);
+        }
+        Ok(expected)
+    }
+
+    fn labels(&self, name: &str) -> Result<Vec<i32>, Stop> {
+        let convert = |&label: &i64| {
+            i32::try_from(label).map_err(|_| Stop::Malformed(format!("label {label} is no i32")))
+        };
+        self.goldens.i64s(self.case, Part::Inputs, name)?.values.iter().map(convert).collect()
+    }
+
+    fn ignore_index(&self) -> Result<Option<i32>, Stop> {
+        match self.case.integer("ignore_index")? {
+            None => Ok(None),
+            Some(index) => match i32::try_from(index) {
+                Ok(index) => Ok(Some(index)),
+                Err(_) => malformed(format!("ignore_index {index} is no i32")),
+            },
+        }
+    }
+
+    /// Where the classes lie, and the losses' shape: the logits' without the class axis.
+    fn shape(&self, logits: &[usize]) -> Result<(Shape, Vec<usize>), Stop> {
+        let axis = self.case.size("class_axis")?;
+        let Some(&classes) = logits.get(axis) else {
+            return malformed(format!("class_axis {axis} is none of {logits:?}"));
+        };
+        let (outer, inner) = (product(&logits[..axis])?, product(&logits[axis + 1..])?);
+        let classes = length(classes)?;
+        let rows = length(product(&[outer, inner])?)?;
+        let shape = match inner {
+            0 | 1 => Shape::new(rows, classes),
+            _ => Shape::class_first(length(outer)?, classes, length(inner)?),
+        };
+        shape.check().map_err(|error| Stop::Malformed(error.to_string()))?;
+        Ok((shape, [&logits[..axis], &logits[axis + 1..]].concat()))
+    }
+
+    /// What all the ops on logits share: the batch without weights, the mean over all positions.
+    fn loss(&self) -> Result<Loss, Stop> {
+        let case = self.case;
+        let clipped = match case.text("input_kind")? {
+            None | Some("logits") => false,
+            Some("softmax_probs") => true,
+            Some("probs") => return unsupported("probability input is not here yet"),
+            Some(other) => return unsupported(format!("input_kind {other} is unknown")),
+        };
+        let logits = self.input("logits")?;
+        let (shape, _) = self.shape(&logits.shape)?;
+        let label_smoothing = case.number("label_smoothing")?.unwrap_or(0.0);
+        let over = case.number("smoothing_k")?;
+        if label_smoothing != 0.0 && over.is_some_and(|over| over != f64::from(shape.classes)) {
+            return unsupported(
+                "label smoothing over another number than the classes (Keras with axis != -1)",
+            );
+        }
+        let mut spec = Spec {
+            ignore_index: self.ignore_index()?,
+            label_smoothing: label_smoothing as f32,
+            reduction: Reduction::Mean(Denominator::Rows),
+            ..Spec::default()
+        };
+        let (mut labels, mut target_probs) = (Vec::new(), None);
+        match case.text("target_kind")? {
+            Some("soft") => {
+                spec.targets = Targets::Soft;
+                // No label can equal it.
+                spec.ignore_index = None;
+                target_probs = Some(self.input("targets")?.values);
+            }
+            None | Some("labels") => labels = self.labels("labels")?,
+            Some(other) => return unsupported(format!("target_kind {other} is unknown")),
+        }
+        let positions = if spec.targets == Targets::Soft { 0 } else { shape.rows as usize };
+        if labels.len() != positions {
+            return malformed(format!("{} labels for {positions} positions", labels.len()));
+        }
+        let loss = Loss { target_probs, label_smoothing, ..Loss::new(spec, shape, logits.values, labels) };
+        self.fits(&loss)?;
+        if clipped {
+            self.clip_is_idle(&loss)?;
+        }
+        Ok(loss)
+    }
+
+    /// The slices fit; else indexing them below would panic.
+    fn fits(&self, loss: &Loss) -> Result<(), Stop> {
+        loss.inputs().check(&loss.spec, &loss.shape).map_err(|error| Stop::Malformed(error.to_string()))
+    }
+
+    /// Clipped probabilities of a softmax are the softmax where no probability is near 0 or 1.
+    fn clip_is_idle(&self, loss: &Loss) -> Result<(), Stop> {
+        let clip = self.case.number("prob_eps")?.unwrap_or(0.0);
+        let idle = (0..loss.shape.rows).all(|row| {
+            let p = softmax(&row_logits(loss, row)).1;
+            p.iter().all(|p| (clip * 1.001..=1.0 - clip * 1.001).contains(p))
+        });
+        if idle { Ok(()) } else { unsupported("probabilities that are clipped are not here yet") }
+    }
+
+    /// Broadcasts sample weights as NumPy does, without a copy where the crate can.
+    fn sample_weights(&self, loss: &mut Loss) -> Result<(), Stop> {
+        if !self.has("sample_weight") {
+            return Ok(());
+        }
+        let Tensor { shape: mut given, values } = self.input("sample_weight")?;
+        let logits = self.input("logits")?.shape;
+        let (_, over) = self.shape(&logits)?;
+        // `[N, 1]` against `[N]` is one weight a row: Keras keeps the axis of length 1 in the losses.
+        if given.len() == over.len() + 1 && given.last() == Some(&1) {
+            given.pop();
+        }
+        let pads = over.len().checked_sub(given.len());
+        let padded: Vec<usize> = pads
+            .map(|pads| std::iter::repeat_n(1, pads).chain(given.iter().copied()).collect())
+            .unwrap_or_default();
+        if padded.len() != over.len() || padded.iter().zip(&over).any(|(&a, &b)| a != 1 && a != b) {
+            return malformed(format!("sample_weight {given:?} does not broadcast over {over:?}"));
+        }
+        let given = padded;
+        if product(&given)? != values.len() {
+            return malformed("sample_weight does not fill its shape");
+        }
+        // Leading axes that agree and then ones: a weight a sample. Leading ones and then axes that agree: a step.
+        let agree = given.iter().zip(&over).take_while(|(a, b)| a == b).count();
+        let ones = given.iter().take_while(|n| **n == 1).count();
+        let (mode, steps) = if given == over || loss.shape.rows == 0 {
+            (SampleWeights::PerRow, 1)
+        } else if given[agree..].iter().all(|n| *n == 1) {
+            (SampleWeights::PerSample, product(&over[agree..])?)
+        } else if given[ones..] == over[ones..] {
+            (SampleWeights::PerStep, product(&over[ones..])?)
+        } else {
+            (SampleWeights::PerRow, 1)
+        };
+        loss.spec.sample_weights = mode;
+        loss.sample_weights = Some(match mode {
+            SampleWeights::PerRow => {
+                let offset = |row: usize| {
+                    let (mut rest, mut offset, mut stride) = (row, 0, 1);
+                    for (&given, &over) in given.iter().zip(&over).rev() {
+                        offset += if given == 1 { 0 } else { rest % over * stride };
+                        rest /= over;
+                        stride *= given;
+                    }
+                    offset
+                };
+                (0..loss.shape.rows as usize).map(|row| values[offset(row)]).collect()
+            }
+            _ => values,
+        });
+        loss.shape = loss.shape.with_steps(length(steps)?);
+        self.fits(loss)
+    }
+
+    /// Masked positions are ignored positions; with soft targets, positions of weight 0.
+    fn mask(&self, loss: &mut Loss) -> Result<(), Stop> {
+        if !self.has("mask") {
+            return Ok(());
+        }
+        let mask = self.goldens.i64s(self.case, Part::Inputs, "mask")?.values;
+        if mask.len() != loss.shape.rows as usize {
+            return malformed(format!(
+                "mask holds {} elements for {} positions",
+                mask.len(),
+                loss.shape.rows
+            ));
+        }
+        if loss.spec.targets == Targets::Soft {
+            let weights = (0..loss.shape.rows).zip(&mask);
+            let weight = |(row, &mask)| if mask == 0 { 0.0 } else { sample_weight(loss, row) as f32 };
+            loss.sample_weights = Some(weights.map(weight).collect());
+            loss.spec.sample_weights = SampleWeights::PerRow;
+            loss.shape = loss.shape.with_steps(1);
+            return Ok(());
+        }
+        let ignore = *loss.spec.ignore_index.get_or_insert(i32::MIN);
+        for (label, mask) in loss.labels.iter_mut().zip(mask) {
+            if mask == 0 {
+                *label = ignore;
+            }
+        }
+        Ok(())
+    }
+
+    fn given_class_weights(&self, loss: &mut Loss) -> Result<(), Stop> {
+        loss.spec.weight_scope = match self.case.text("class_weight_mode")? {
+            None => return Ok(()),
+            Some("per_class") => WeightScope::PerTerm,
+            Some("target_class") => WeightScope::PerRow,
+            Some(other) => return unsupported(format!("class_weight_mode {other} is unknown")),
+        };
+        self.set_class_weights(loss)
+    }
+
+    fn set_class_weights(&self, loss: &mut Loss) -> Result<(), Stop> {
+        let weights = self.input("class_weight")?.values;
+        if weights.iter().any(|w| *w < 0.0 || !w.is_finite()) {
+            return unsupported("class weights that are negative or not finite, which the spec refuses");
+        }
+        loss.spec.class_weights = ClassWeights::Given(weights);
+        self.fits(loss)
+    }
+
+    fn reduction(&self, loss: &mut Loss) -> Result<(), Stop> {
+        let case = self.case;
+        let given = loss.sample_weights.is_some();
+        let soft = loss.spec.targets == Targets::Soft;
+        // The weight of a row whose terms have weights of their own is not its label's.
+        let per_label = !soft
+            || loss.spec.weight_scope == WeightScope::PerRow
+            || loss.spec.class_weights == ClassWeights::None;
+        let denominator = match (case.text("reduction")?, case.text("denominator")?) {
+            (Some("none"), _) => None,
+            (Some("sum"), _) => {
+                loss.spec.reduction = Reduction::Sum;
+                return self.upstream(loss);
+            }
+            (Some("mean"), Some(denominator)) => Some(match denominator {
+                "count" => Denominator::Rows,
+                "count_valid" if !(soft && self.has("mask")) => Denominator::ValidRows,
+                "sum_target_weight" if !given && per_label => Denominator::WeightSum,
+                "sum_product" if per_label => Denominator::WeightSum,
+                "sum_sample_weight" => Denominator::SampleWeightSum,
+                "count_nonzero_weight" if per_label => Denominator::NonZeroWeights,
+                // What the crate has no name for is for the caller to say.
+                "count_valid" => {
+                    let mask = self.goldens.f64s(case, Part::Inputs, "mask")?.values;
+                    loss.external = Some(mask.iter().sum());
+                    Denominator::External
+                }
+                "sum_target_weight" | "sum_product" => {
+                    let weight =
+                        |row| if denominator == "sum_product" { sample_weight(loss, row) } else { 1.0 };
+                    let rows = (0..loss.shape.rows).filter_map(|row| {
+                        class_of(loss, row).map(|class| weight(row) * class_weight(loss, class))
+                    });
+                    loss.external = Some(rows.sum());
+                    Denominator::External
+                }
+                "sum_sample_weight_raw" => {
+                    let weights = self.goldens.f64s(case, Part::Inputs, "sample_weight")?.values;
+                    loss.external = Some(weights.iter().sum());
+                    Denominator::External
+                }
+                other => return unsupported(format!("denominator {other} is not here")),
+            }),
+            (reduction, denominator) => {
+                return unsupported(format!("reduction {reduction:?} with denominator {denominator:?}"));
+            }
+        };
+        loss.spec.reduction = denominator.map_or(Reduction::None, Reduction::Mean);
+        self.upstream(loss)
+    }
+
+    fn upstream(&self, loss: &mut Loss) -> Result<(), Stop> {
+        let scalar = self.case.number("upstream_scalar")?.unwrap_or(1.0);
+        if self.has("upstream") {
+            loss.grad_out = Some(self.input("upstream")?.values);
+            loss.grad_scale = scalar;
+        } else if scalar != 1.0 {
+            loss.grad_out = Some(vec![scalar as f32; loss.shape.rows as usize]);
+            loss.grad_scale = if scalar == 0.0 { 1.0 } else { scalar / f64::from(scalar as f32) };
+        }
+        if loss.grad_scale != 1.0 && self.has("upstream") {
+            return unsupported("upstream and upstream_scalar at once");
+        }
+        self.fits(loss)
+    }
+
+    fn softmax_ce(&self) -> Result<Work, Stop> {
+        let mut loss = self.loss()?;
+        self.given_class_weights(&mut loss)?;
+        self.sample_weights(&mut loss)?;
+        self.mask(&mut loss)?;
+        self.reduction(&mut loss)?;
+        self.finish(loss)
+    }
+
+    fn softmax_focal(&self) -> Result<Work, Stop> {
+        let case = self.case;
+        let gamma = case.number("gamma")?.unwrap_or(0.0);
+        let mut loss = match case.text("variant")? {
+            Some("plain") => {
+                let mut loss = self.loss()?;
+                self.given_class_weights(&mut loss)?;
+                loss
+            }
+            // Soft targets with a weight for each term; what is special is the clip.
+            Some("keras") => {
+                if case.text("input_kind")? == Some("probs") {
+                    return unsupported("probability input is not here yet");
+                }
+                let mut loss = self.loss_of_targets()?;
+                self.clip_is_idle(&loss)?;
+                let classes = loss.shape.classes as usize;
+                loss.spec.class_weights = ClassWeights::Given(match case.number("alpha")? {
+                    _ if self.has("alpha") => self.input("alpha")?.values,
+                    Some(alpha) => {
+                        loss.weight_scale = alpha / f64::from(alpha as f32);
+                        vec![alpha as f32; classes]
+                    }
+                    None => vec![1.0; classes],
+                });
+                loss
+            }
+            other => return unsupported(format!("variant {other:?} is unknown")),
+        };
+        if gamma < 0.0 {
+            return unsupported("a negative gamma, which the spec refuses");
+        }
+        loss.focal_gamma = gamma;
+        loss.spec.focal_gamma = gamma as f32;
+        self.sample_weights(&mut loss)?;
+        self.mask(&mut loss)?;
+        self.reduction(&mut loss)?;
+        self.fits(&loss)?;
+        self.finish(loss)
+    }
+
+    /// [`Mapper::loss`] of an op whose targets are always soft and say so nowhere.
+    fn loss_of_targets(&self) -> Result<Loss, Stop> {
+        let mut case = self.case.clone();
+        case.params.insert("target_kind".into(), "soft".into());
+        case.params.insert("input_kind".into(), "logits".into());
+        Mapper { goldens: self.goldens, case: &case }.loss()
+    }
+
+    fn cost_matrix_ce(&self) -> Result<Work, Stop> {
+        let mut loss = self.loss()?;
+        let costs = self.input("cost_matrix")?.values;
+        if costs.iter().any(|cost| *cost < 0.0 || !cost.is_finite()) {
+            return unsupported("costs that are negative or not finite, which the spec refuses");
+        }
+        let matrix = match self.case.text("orientation")? {
+            Some("pred_true") => CostMatrix::from_predicted_true(loss.shape.classes, costs),
+            Some("true_pred") => CostMatrix::from_true_predicted(loss.shape.classes, costs),
+            other => return unsupported(format!("orientation {other:?} is unknown")),
+        };
+        loss.spec.cost_matrix = Some(matrix.map_err(|error| Stop::Malformed(error.to_string()))?);
+        // This op weights whole rows.
+        loss.spec.weight_scope = WeightScope::PerRow;
+        if self.has("class_weight") {
+            self.set_class_weights(&mut loss)?;
+        }
+        self.sample_weights(&mut loss)?;
+        self.mask(&mut loss)?;
+        self.reduction(&mut loss)?;
+        self.finish(loss)
+    }
+
+    fn live(&self) -> Result<LiveWeights, Stop> {
+        let absent_weight = self.case.number("absent_class_weight")?.unwrap_or(0.0) as f32;
+        let scheme = match self.case.text("method")? {
+            Some("inverse_count") => WeightScheme::Inverse,
+            Some("balanced_present") => WeightScheme::Balanced,
+            Some(other) => return unsupported(format!("scheme {other} is not here yet")),
+            None => return malformed("params.method is missing"),
+        };
+        Ok(LiveWeights { scheme, absent_weight })
+    }
+
+    fn dynamic_class_weight_ce(&self) -> Result<Work, Stop> {
+        let live = self.live()?;
+        let mut loss = self.loss()?;
+        if counted_labels(&mut loss)? {
+            return unsupported("rows without a target among counted ones");
+        }
+        loss.spec.class_weights = ClassWeights::Live(live);
+        self.sample_weights(&mut loss)?;
+        self.reduction(&mut loss)?;
+        self.finish(loss)
+    }
+
+    /// Each row's loss over the count of its class in the batch. The targets are one-hot: their column sums are the
+    /// labels' counts. A row of zeros has no label and is ignored.
+    fn dynamic_ce(&self) -> Result<Work, Stop> {
+        let mut loss = self.loss()?;
+        let padding = counted_labels(&mut loss)?;
+        loss.spec.class_weights = WeightScheme::Inverse.into();
+        self.sample_weights(&mut loss)?;
+        self.reduction(&mut loss)?;
+        self.fits(&loss)?;
+        let mut expected = self.expected()?;
+        let mut deviations = Vec::new();
+        if padding {
+            empty_targets(&loss, &mut expected);
+            deviations.push(Deviation::EmptyTarget);
+        }
+        self.finish_with(loss, expected, deviations)
+    }
+
+    /// A fit over consecutive batches: one call a batch, their losses averaged by their sizes.
+    fn fit_epoch(&self) -> Result<Work, Stop> {
+        let mut whole = self.loss()?;
+        let (rows, classes, size) =
+            (whole.shape.rows as usize, whole.shape.classes as usize, self.case.size("batch_size")?);
+        if size == 0 || whole.shape.inner != 1 || whole.spec.targets == Targets::Soft {
+            return unsupported("a fit of other than labelled rows");
+        }
+        self.sample_weights(&mut whole)?;
+        if whole.sample_weights.is_some() && whole.spec.sample_weights != SampleWeights::PerRow {
+            return unsupported("a fit with broadcast sample weights");
+        }
+        if self.has("class_weight") {
+            self.set_class_weights(&mut whole)?;
+        }
+        let mut work = Work::default();
+        let mut sizes = Vec::new();
+        for start in (0..rows).step_by(size) {
+            let range = start..rows.min(start + size);
+            let part = Loss {
+                shape: Shape::new(length(range.len())?, whole.shape.classes),
+                logits: whole.logits[range.start * classes..range.end * classes].to_vec(),
+                labels: whole.labels[range.clone()].to_vec(),
+                sample_weights: whole.sample_weights.as_ref().map(|weights| weights[range.clone()].to_vec()),
+                ..whole.clone()
+            };
+            sizes.push(range.len() as f64);
+            work.calls.push(Call::Loss(Box::new(part)));
+        }
+        let batches = work.calls.len();
+        if self.case.params.contains_key("method") {
+            // These sample weights were computed from the batch's own counts and stored as `f32`: with live weights
+            // instead of them the losses are the same, up to that rounding. They stay given here.
+            let live = self.live()?;
+            for call in &work.calls {
+                let Call::Loss(part) = call else { continue };
+                let weights =
+                    cpu::class_weights(&live, &cpu::class_counts(&part.spec, &part.shape, &part.labels));
+                let weight = |&label: &i32| weights.get(label as usize).map_or(0.0, |weight| *weight as f32);
+                let live: Vec<f32> = part.labels.iter().map(weight).collect();
+                if Some(&live) != part.sample_weights.as_ref() {
+                    return malformed("the sample weights are not those of the batch's counts");
+                }
+            }
+        }
+        let gather = Call::Gather {
+            spec: whole.spec.clone(),
+            shape: whole.shape,
+            logits: whole.logits.clone(),
+            labels: whole.labels.clone(),
+        };
+        let weight = |row: u32| {
+            class_of(&whole, row).map_or(0.0, |y| sample_weight(&whole, row) * class_weight(&whole, y))
+        };
+        let weights: Vec<f64> = (0..whole.shape.rows).map(weight).collect();
+        let labels = whole.labels.clone();
+        for (name, want) in self.expected()? {
+            let sizes = sizes.clone();
+            let running = move |answers: &[Answer]| -> Vec<Number> {
+                let (mut sum, mut done) = (Number::default(), 0.0);
+                let mut running = Vec::new();
+                for (answer, size) in answers.iter().zip(&sizes) {
+                    sum = sum.plus(answer.loss.scaled(*size));
+                    done += size;
+                    running.push(sum.scaled(1.0 / done));
+                }
+                running
+            };
+            let read: Read = match name.as_str() {
+                "batch_loss" => Box::new(move |answers| answers[..batches].iter().map(|a| a.loss).collect()),
+                "running_loss" => Box::new(move |answers| running(&answers[..batches])),
+                "epoch_loss" => {
+                    Box::new(move |answers| running(&answers[..batches]).pop().into_iter().collect())
+                }
+                "grad_logits" => Box::new(move |answers| {
+                    answers[..batches].iter().flat_map(|a| a.logit_grads.iter()).collect()
+                }),
+                "accuracy" => one(move |a| {
+                    Number::exact(
+                        a[..batches].iter().map(|a| f64::from(a.correct_rows)).sum::<f64>() / rows as f64,
+                    )
+                }),
+                "weighted_accuracy" => {
+                    let at = work.calls.len();
+                    work.calls.push(gather.clone());
+                    let (labels, weights) = (labels.clone(), weights.clone());
+                    one(move |answers| {
+                        Number::exact(weighted_accuracy(&answers[at].gathered, &labels, &weights))
+                    })
+                }
+                "class_counts" => {
+                    // Each batch counts its own; the sum is the whole's.
+                    let counts: Vec<Call> = work.calls[..batches].iter().filter_map(counts_of).collect();
+                    let at = work.calls.len();
+                    work.calls.extend(counts);
+                    Box::new(move |answers| {
+                        let mut sums = vec![0.0; classes];
+                        for answer in &answers[at..at + batches] {
+                            let counts = answer.class_counts.iter().map(|&n| f64::from(n));
+                            sums.iter_mut().zip(counts).for_each(|(sum, n)| *sum += n);
+                        }
+                        exact(sums)
+                    })
+                }
+                _ => {
+                    work.left_out.push(name);
+                    continue;
+                }
+            };
+            work.checks.push(Check { name, want, read });
+        }
+        compared(work)
+    }
+
+    /// Losses are `-log p` of the label and their gradients `p` elsewhere: each row once with each label. With the
+    /// upstream gradient as targets, the gradient is that of `-sum(upstream * log p)`.
+    fn log_softmax(&self) -> Result<Work, Stop> {
+        let logits = self.input("logits")?;
+        let (shape, _) = self.shape(&logits.shape)?;
+        let Shape { rows, classes, .. } = shape;
+        let copies = u64::from(rows) * u64::from(classes);
+        if copies * u64::from(classes) > 1 << 25 {
+            return unsupported("log-probabilities of this many classes: each takes a call of its own");
+        }
+        let upstream = self.input("upstream")?;
+        if logits.values.len() as u64 != shape.logits_len() || upstream.values.len() != logits.values.len() {
+            return malformed("logits and upstream do not fill the shape");
+        }
+        let spec = Spec { reduction: Reduction::None, ..Spec::default() };
+        let row_of = |row: u32| (0..classes).map(move |class| shape.index(row, class) as usize);
+        let labels: Vec<i32> = (0..rows).flat_map(|_| 0..classes as i32).collect();
+        let repeated = (0..rows).flat_map(|row| (0..classes).flat_map(move |_| row_of(row)));
+        let repeated: Vec<f32> = repeated.map(|index| logits.values[index]).collect();
+        let by_class =
+            Loss::new(spec.clone(), Shape::new(length(copies as usize)?, classes), repeated, labels);
+        let mut by_upstream = Loss::new(spec, shape, logits.values.clone(), Vec::new());
+        by_upstream.spec.targets = Targets::Soft;
+        by_upstream.target_probs = Some(upstream.values.clone());
+        let mut work = Work {
+            calls: vec![Call::Loss(Box::new(by_class)), Call::Loss(Box::new(by_upstream.clone()))],
+            ..Work::default()
+        };
+
+        let c = classes as usize;
+        // Position of a row's class among the rows of the first call.
+        let at = move |row: u32, class: usize| row as usize * c + class;
+        let probability = move |answers: &[Answer], row: u32, class: usize| {
+            let grads = &answers[0].logit_grads;
+            // Where it is the label the gradient is `p - 1`.
+            match c {
+                1 => Number { value: 1.0 + grads.at(row as usize).value, ..grads.at(row as usize) },
+                _ => grads.at(at(row, (class + 1) % c) * c + class),
+            }
+        };
+        // Row and class of each element, in the layout of the logits.
+        let mut places = vec![(0, 0); logits.values.len()];
+        for row in 0..rows {
+            for class in 0..classes {
+                places[shape.index(row, class) as usize] = (row, class as usize);
+            }
+        }
+        // The largest logit is finite unless the row is not.
+        let largest: Vec<(usize, f64)> = (0..rows)
+            .map(|row| {
+                let values: Vec<f64> = row_logits(&by_upstream, row);
+                let top = argmax(&values);
+                (top, values[top])
+            })
+            .collect();
+        let bad: Vec<bool> = (0..rows).map(|row| is_bad(&row_logits(&by_upstream, row))).collect();
+        let upstream: Vec<f64> = upstream.values.iter().map(|g| f64::from(*g)).collect();
+        for (name, mut want) in self.expected()? {
+            let places = places.clone();
+            let per_row = name == "lse";
+            for (index, want) in want.iter_mut().enumerate() {
+                let row = if per_row { index } else { places.get(index).map_or(0, |place| place.0 as usize) };
+                if bad.get(row) == Some(&true) && !want.is_nan() {
+                    *want = f64::NAN;
+                    deviate(&mut work.deviations, Deviation::NotFinite);
+                }
+            }
+            let read: Read = match name.as_str() {
+                "log_prob" => Box::new(move |a| {
+                    places
+                        .iter()
+                        .map(|&(row, class)| a[0].row_losses.at(at(row, class)).scaled(-1.0))
+                        .collect()
+                }),
+                "prob" => {
+                    Box::new(move |a| places.iter().map(|&(row, class)| probability(a, row, class)).collect())
+                }
+                "lse" => {
+                    let largest = largest.clone();
+                    Box::new(move |a| {
+                        let lse = |(row, &(class, x)): (u32, &(usize, f64))| {
+                            Number { value: x, error: 0.0 }.plus(a[0].row_losses.at(at(row, class)))
+                        };
+                        (0..).zip(&largest).map(lse).collect()
+                    })
+                }
+                "grad_log_softmax" => {
+                    Box::new(|a| a[1].logit_grads.iter().map(|grad| grad.scaled(-1.0)).collect())
+                }
+                "grad_softmax" => {
+                    let upstream = upstream.clone();
+                    Box::new(move |a| {
+                        let mut means = vec![Number::default(); rows as usize];
+                        for (&(row, class), g) in places.iter().zip(&upstream) {
+                            let mean = &mut means[row as usize];
+                            *mean = mean.plus(probability(a, row, class).scaled(*g));
+                        }
+                        let grad = |(&(row, class), g): (&(u32, usize), &f64)| {
+                            let less = means[row as usize].scaled(-1.0).plus(Number::exact(*g));
+                            probability(a, row, class).times(less)
+                        };
+                        places.iter().zip(&upstream).map(grad).collect()
+                    })
+                }
+                _ => {
+                    work.left_out.push(name);
+                    continue;
+                }
+            };
+            work.checks.push(Check { name, want, read });
+        }
+        compared(work)
+    }
+
+    /// A spec and a shape for labels alone.
+    fn counting(&self, rows: usize) -> Result<(Spec, Shape), Stop> {
+        let shape = Shape::new(length(rows)?, length(self.case.size("num_classes")?)?);
+        shape.check().map_err(|error| Stop::Malformed(error.to_string()))?;
+        Ok((Spec { ignore_index: self.ignore_index()?, ..Spec::default() }, shape))
+    }
+
+    fn class_counts(&self) -> Result<Work, Stop> {
+        let labels = self.labels("labels")?;
+        let (spec, shape) = self.counting(labels.len())?;
+        self.only_counts(Call::Counts { spec, shape, labels })
+    }
+
+    fn class_counts_soft(&self) -> Result<Work, Stop> {
+        let targets = self.input("targets")?;
+        let (rows, classes) = match targets.shape.as_slice() {
+            [leading @ .., classes] => (product(leading)?, *classes),
+            [] => return malformed("targets is a scalar"),
+        };
+        let shape = Shape::new(length(rows)?, length(classes)?);
+        shape.check().map_err(|error| Stop::Malformed(error.to_string()))?;
+        let Some(labels) = one_hot(&shape, &targets.values) else {
+            return unsupported("counts of soft targets are not here yet");
+        };
+        self.only_counts(Call::Counts {
+            spec: Spec { ignore_index: Some(PADDING), ..Spec::default() },
+            shape,
+            labels,
+        })
+    }
+
+    fn only_counts(&self, counts: Call) -> Result<Work, Stop> {
+        let mut work = Work { calls: vec![counts], ..Work::default() };
+        for (name, want) in self.expected()? {
+            match name.as_str() {
+                "class_counts" => work.checks.push(Check { name, want, read: counts_read(0) }),
+                _ => work.left_out.push(name),
+            }
+        }
+        compared(work)
+    }
+
+    fn class_weights(&self) -> Result<Work, Stop> {
+        let live = self.live()?;
+        let labels = self.labels("labels")?;
+        let (spec, shape) = self.counting(labels.len())?;
+        let counts = self.counts("class_counts")?;
+        if counts.len() != shape.classes as usize {
+            return malformed(format!("{} counts for {} classes", counts.len(), shape.classes));
+        }
+        let want_counts = counts.iter().map(|&n| f64::from(n)).collect();
+        let mut work = Work {
+            calls: vec![
+                Call::Counts { spec: spec.clone(), shape, labels },
+                Call::Weights {
+                    spec: Spec { class_weights: ClassWeights::Live(live), ..spec },
+                    shape,
+                    counts,
+                },
+            ],
+            checks: vec![Check { name: "class_counts".into(), want: want_counts, read: counts_read(0) }],
+            ..Work::default()
+        };
+        for (name, want) in self.expected()? {
+            let read: Read = match name.as_str() {
+                "class_weight" => Box::new(|answers| answers[1].class_weights.iter().collect()),
+                "classes_present" => Box::new(|answers| {
+                    let counts = answers[0].class_counts.iter().enumerate();
+                    exact(counts.filter(|(_, count)| **count > 0).map(|(class, _)| class as f64))
+                }),
+                _ => {
+                    work.left_out.push(name);
+                    continue;
+                }
+            };
+            work.checks.push(Check { name, want, read });
+        }
+        compared(work)
+    }
+
+    fn counts(&self, name: &str) -> Result<Vec<u32>, Stop> {
+        let counts = self.goldens.i64s(self.case, Part::Inputs, name)?.values;
+        let convert = |&n: &i64| {
+            u32::try_from(n).map_err(|_| Stop::Malformed(format!("{name} holds {n}, which is no u32")))
+        };
+        counts.iter().map(convert).collect()
+    }
+
+    /// One case holds every formula; those that the crate has are compared.
+    fn class_weights_from_counts(&self) -> Result<Work, Stop> {
+        let counts = self.counts("class_counts")?;
+        let shape = Shape::new(1, length(counts.len())?);
+        shape.check().map_err(|error| Stop::Malformed(error.to_string()))?;
+        let mut work = Work::default();
+        for (name, want) in self.expected()? {
+            let scheme = match name.as_str() {
+                "inverse_count" => WeightScheme::Inverse,
+                "balanced_present" => WeightScheme::Balanced,
+                _ => {
+                    work.left_out.push(name);
+                    continue;
+                }
+            };
+            let at = work.calls.len();
+            let spec = Spec { class_weights: scheme.into(), ..Spec::default() };
+            work.calls.push(Call::Weights { spec, shape, counts: counts.clone() });
+            let read: Read = Box::new(move |answers| answers[at].class_weights.iter().collect());
+            work.checks.push(Check { name, want, read });
+        }
+        compared(work)
+    }
+
+    /// The weight of each row, as seen in its loss: where all of `n` logits are alike the loss is the weight times
+    /// `ln n`.
+    fn class_weight_to_sample_weight(&self) -> Result<Work, Stop> {
+        let labels = self.labels("labels")?;
+        let (spec, shape) = self.counting(labels.len())?;
+        let stored = self.goldens.f64s(self.case, Part::Inputs, "class_weight")?.values;
+        if stored.len() != shape.classes as usize {
+            return malformed(format!("{} class weights for {} classes", stored.len(), shape.classes));
+        }
+        // One class alone has a loss of 0; a class that no row has changes no weight.
+        let classes = shape.classes.max(2);
+        let class_weights = match self.case.text("method")? {
+            Some("balanced_present") => ClassWeights::Live(self.live()?),
+            None | Some("dict") => {
+                let mut weights: Vec<f32> = stored.iter().map(|&w| w as f32).collect();
+                if stored.iter().zip(&weights).any(|(&a, &b)| a != f64::from(b)) {
+                    return unsupported("class weights that f32 cannot hold");
+                }
+                weights.resize(classes as usize, 0.0);
+                ClassWeights::Given(weights)
+            }
+            Some(other) => return unsupported(format!("scheme {other} is not here yet")),
+        };
+        let rows = labels.len();
+        let elements = product(&[rows, classes as usize])?;
+        if elements > 1 << 25 {
+            return unsupported("row weights of this many rows and classes");
+        }
+        let live = matches!(class_weights, ClassWeights::Live(_));
+        let loss = Loss::new(
+            Spec { class_weights, reduction: Reduction::None, ..spec.clone() },
+            Shape::new(shape.rows, classes),
+            vec![0.0; elements],
+            labels.clone(),
+        );
+        self.fits(&loss)?;
+        let mut work = Work {
+            calls: vec![Call::Loss(Box::new(loss)), Call::Counts { spec, shape, labels }],
+            ..Work::default()
+        };
+        if live {
+            let read: Read = Box::new(move |answers| {
+                answers[0].class_weights.iter().take(shape.classes as usize).collect()
+            });
+            work.checks.push(Check { name: "class_weight".into(), want: stored, read });
+        }
+        for (name, want) in self.expected()? {
+            let read: Read = match name.as_str() {
+                "sample_weight" => {
+                    let by = 1.0 / f64::from(classes).ln();
+                    Box::new(move |answers| {
+                        answers[0].row_losses.iter().map(|loss| loss.scaled(by)).collect()
+                    })
+                }
+                "class_counts" => counts_read(1),
+                _ => {
+                    work.left_out.push(name);
+                    continue;
+                }
+            };
+            work.checks.push(Check { name, want, read });
+        }
+        compared(work)
+    }
+
+    fn accuracy(&self) -> Result<Work, Stop> {
+        let mut loss = self.loss()?;
+        self.sample_weights(&mut loss)?;
+        self.mask(&mut loss)?;
+        if loss.spec.targets == Targets::Soft {
+            return unsupported("accuracy of soft targets");
+        }
+        let weights: Vec<f64> = (0..loss.shape.rows)
+            .map(|row| class_of(&loss, row).map_or(0.0, |_| sample_weight(&loss, row)))
+            .collect();
+        let weighted = loss.sample_weights.is_some() || weights.contains(&0.0);
+        let labels = loss.labels.clone();
+        let mut work = Work { calls: vec![gather_of(&loss), Call::Loss(Box::new(loss))], ..Work::default() };
+        for (name, want) in self.expected()? {
+            let (labels, weights) = (labels.clone(), weights.clone());
+            let read: Read =
+                match name.as_str() {
+                    "correct" => Box::new(move |answers| {
+                        let rows = answers[0].gathered.iter().zip(&labels);
+                        exact(rows.map(|((predicted, _), label)| {
+                            f64::from(i64::from(*predicted) == i64::from(*label))
+                        }))
+                    }),
+                    "accuracy" if weighted => one(move |answers| {
+                        Number::exact(weighted_accuracy(&answers[0].gathered, &labels, &weights))
+                    }),
+                    "accuracy" => one(|answers| Number::exact(plain_accuracy(&answers[1]))),
+                    _ => {
+                        work.left_out.push(name);
+                        continue;
+                    }
+                };
+            work.checks.push(Check { name, want, read });
+        }
+        compared(work)
+    }
+
+    fn finish(&self, loss: Loss) -> Result<Work, Stop> {
+        self.fits(&loss)?;
+        let expected = self.expected()?;
+        self.finish_with(loss, expected, Vec::new())
+    }
+
+    /// Applies the crate's rules to the expected values, and names where each is read.
+    fn finish_with(
+        &self,
+        loss: Loss,
+        mut expected: Expected,
+        mut deviations: Vec<Deviation>,
+    ) -> Result<Work, Stop> {
+        let rules = Rules::new(&loss);
+        if self.case.text("grad_variant")? == Some("tf_softmax_minus_t") && loss.spec.targets == Targets::Soft
+        {
+            if loss.spec.weight_scope == WeightScope::PerTerm && loss.spec.class_weights != ClassWeights::None
+            {
+                return unsupported("TensorFlow's gradient with a weight for each term");
+            }
+            rules.true_derivative(&mut expected, &mut deviations)?;
+        }
+        rules.apply(&mut expected, &mut deviations);
+
+        let mut work = Work { deviations, ..Work::default() };
+        let labels_of_rows = loss.labels.clone();
+        let (shape, unreduced) = (loss.shape, loss.spec.reduction == Reduction::None);
+        let live = loss.spec.needs_counts();
+        let gather = (loss.spec.targets != Targets::Soft).then(|| gather_of(&loss));
+        let counts = counts_of_loss(&loss);
+        let sampled_rows = match self.has("rows") {
+            true => self.goldens.i64s(self.case, Part::Inputs, "rows")?.values,
+            false => Vec::new(),
+        };
+        if sampled_rows.iter().any(|row| !(0..i64::from(shape.rows)).contains(row)) {
+            return malformed("rows holds what is no row");
+        }
+        let lse = expected.contains_key("lse_rows").then(|| lse_call(&loss, &sampled_rows));
+        work.calls.push(Call::Loss(Box::new(loss)));
+        for (name, want) in expected {
+            let next = work.calls.len();
+            let rows = sampled_rows.clone();
+            let read: Read = match name.as_str() {
+                "loss" if unreduced => Box::new(|a| a[0].row_losses.iter().collect()),
+                "loss" => one(|a| a[0].loss),
+                "per_sample" => Box::new(|a| a[0].row_losses.iter().collect()),
+                "grad_logits" => Box::new(|a| a[0].logit_grads.iter().collect()),
+                "denominator" => one(|a| a[0].denominator),
+                "class_weight" => Box::new(|a| a[0].class_weights.iter().collect()),
+                "class_counts" if live => counts_read(0),
+                "class_counts" if counts.is_some() => {
+                    work.calls.extend(counts.clone());
+                    counts_read(next)
+                }
+                "accuracy_unweighted" => one(|a| Number::exact(plain_accuracy(&a[0]))),
+                "pred" if gather.is_some() => {
+                    work.calls.extend(gather.clone());
+                    Box::new(move |a| exact(a[next].gathered.iter().map(|row| f64::from(row.0))))
+                }
+                "cost_weight" if gather.is_some() => {
+                    work.calls.extend(gather.clone());
+                    Box::new(move |a| exact(a[next].gathered.iter().map(|row| row.1)))
+                }
+                // The large cases: inputs by formula, outputs sampled.
+                "loss_sum_of_none" | "per_sample_sum" => one(|a| a[0].loss_sum),
+                "per_sample_rows" => {
+                    Box::new(move |a| rows.iter().map(|&row| a[0].row_losses.at(row as usize)).collect())
+                }
+                "lse_rows" if lse.is_some() => {
+                    let Some((call, largest)) = lse.clone() else { continue };
+                    work.calls.push(call);
+                    Box::new(move |a| {
+                        let lse = |(loss, x): (Number, &f64)| loss.plus(Number::exact(*x));
+                        a[next].row_losses.iter().zip(&largest).map(lse).collect()
+                    })
+                }
+                "grad_at_index" => {
+                    let indices = self.goldens.i64s(self.case, Part::Inputs, "grad_index")?.values;
+                    let index = |i: i64| usize::try_from(i).unwrap_or(usize::MAX);
+                    Box::new(move |a| indices.iter().map(|&i| a[0].logit_grads.at(index(i))).collect())
+                }
+                "grad_at_label_rows" => {
+                    let at = |&row: &i64| {
+                        let class =
+                            labels_of_rows.get(row as usize).map_or(0, |label| (*label).max(0) as u32);
+                        shape.index(row as u32, class) as usize
+                    };
+                    let indices: Vec<usize> = rows.iter().map(at).collect();
+                    Box::new(move |a| indices.iter().map(|&i| a[0].logit_grads.at(i)).collect())
+                }
+                "grad_abs_sum" => one(|a| {
+                    a[0].logit_grads.iter().fold(Number::default(), |sum, grad| sum.plus(grad.magnitude()))
+                }),
+                "grad_sq_sum" => one(|a| {
+                    a[0].logit_grads.iter().fold(Number::default(), |sum, grad| sum.plus(grad.times(grad)))
+                }),
+                _ => {
+                    work.left_out.push(name);
+                    continue;
+                }
+            };
+            work.checks.push(Check { name, want, read });
+        }
+        compared(work)
+    }
+}
+
+/// A work without a check would pass whatever the crate did.
+fn compared(work: Work) -> Result<Work, Stop> {
+    match work.checks.is_empty() {
+        false => Ok(work),
+        true => unsupported(format!("none of the outputs {:?} is the crate's", work.left_out)),
+    }
+}
+
+/// The labels of one-hot targets, [`PADDING`] where all are 0; `None` where one is softer.
+fn one_hot(shape: &Shape, targets: &[f32]) -> Option<Vec<i32>> {
+    if (targets.len() as u64) < shape.logits_len() {
+        return None;
+    }
+    let label = |row| {
+        let at = |class: u32| targets[shape.index(row, class) as usize];
+        let mut nonzero = (0..shape.classes).filter(|&class| at(class) != 0.0);
+        match (nonzero.next(), nonzero.next()) {
+            (None, _) => Some(PADDING),
+            (Some(class), None) if at(class) == 1.0 => i32::try_from(class).ok(),
+            _ => None,
+        }
+    };
+    (0..shape.rows).map(label).collect()
+}
+
+/// Makes labels of one-hot targets, for live counts are of labels. Whether a row has none.
+fn counted_labels(loss: &mut Loss) -> Result<bool, Stop> {
+    let Some(targets) = loss.target_probs.take() else { return Ok(false) };
+    let Some(labels) = one_hot(&loss.shape, &targets) else {
+        return unsupported("counts of soft targets are not here yet");
+    };
+    loss.labels = labels;
+    loss.spec.targets = Targets::Labels;
+    loss.spec.ignore_index = Some(PADDING);
+    Ok(loss.labels.contains(&PADDING))
+}
+
+fn counts_read(call: usize) -> Read {
+    Box::new(move |answers| exact(answers[call].class_counts.iter().map(|&n| f64::from(n))))
+}
+
+fn counts_of(call: &Call) -> Option<Call> {
+    match call {
+        Call::Loss(loss) => counts_of_loss(loss),
+        _ => None,
+    }
+}
+
+fn counts_of_loss(loss: &Loss) -> Option<Call> {
+    let spec = Spec { ignore_index: loss.spec.ignore_index, ..Spec::default() };
+    (loss.spec.targets == Targets::Labels).then(|| Call::Counts {
+        spec,
+        shape: loss.shape,
+        labels: loss.labels.clone(),
+    })
+}
+
+fn gather_of(loss: &Loss) -> Call {
+    let Spec { ignore_index, cost_matrix, .. } = &loss.spec;
+    Call::Gather {
+        spec: Spec { ignore_index: *ignore_index, cost_matrix: cost_matrix.clone(), ..Spec::default() },
+        shape: loss.shape,
+        logits: loss.logits.clone(),
+        labels: loss.labels.clone(),
+    }
+}
+
+/// Log-sum-exp of some rows: the loss of the largest logit, and that logit.
+fn lse_call(loss: &Loss, rows: &[i64]) -> (Call, Vec<f64>) {
+    let (mut logits, mut labels, mut largest) = (Vec::new(), Vec::new(), Vec::new());
+    for &row in rows {
+        let row = row as u32;
+        let values = row_logits(loss, row);
+        let top = argmax(&values);
+        labels.push(top as i32);
+        largest.push(values[top]);
+        logits
+            .extend((0..loss.shape.classes).map(|class| loss.logits[loss.shape.index(row, class) as usize]));
+    }
+    let spec = Spec { reduction: Reduction::None, ..Spec::default() };
+    let call = Loss::new(spec, Shape::new(rows.len() as u32, loss.shape.classes), logits, labels);
+    (Call::Loss(Box::new(call)), largest)
+}
+
+fn plain_accuracy(answer: &Answer) -> f64 {
+    match answer.valid_rows {
+        0 => 0.0,
+        rows => f64::from(answer.correct_rows) / f64::from(rows),
+    }
+}
+
+/// `sum(w correct) / sum(w)`, and 0 where there is no weight.
+fn weighted_accuracy(gathered: &[(u32, f64)], labels: &[i32], weights: &[f64]) -> f64 {
+    let correct =
+        gathered.iter().zip(labels).map(|((predicted, _), label)| i64::from(*predicted) == i64::from(*label));
+    let right: f64 = correct.zip(weights).map(|(correct, weight)| if correct { *weight } else { 0.0 }).sum();
+    match weights.iter().sum::<f64>() {
+        0.0 => 0.0,
+        sum => right / sum,
+    }
+}
