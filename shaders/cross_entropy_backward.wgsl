@@ -1,6 +1,6 @@
 // The backward half of `cross_entropy`, from the statistics that the forward half wrote.
 //
-//     logit_grads[i, k] = grad_out[i] * factor * logit_scale / denominator * d base / d z[i, k]
+//     logit_grads[i, k] = grad_scale * grad_out[i] * factor * logit_scale / denominator * d base / d z[i, k]
 //
 // Reads logits once, writes every gradient once: no reduction, no barrier.
 
@@ -35,20 +35,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
         // Checked again: the caller may have written here.
         result.class_index = min(stats_1.w, params.classes - 1u);
     }
-    var scale = 0.0;
-    if (counts && table.denominator != 0.0) {
-        scale = grad_out(row) * result.factor * LOGIT_SCALE / table.denominator;
-    }
-    let s = slopes(result, scale);
-    let classes_to_write = select(0u, params.classes, live);
-    for (var first = first_class(in_row); first < classes_to_write; first += 4u * lanes()) {
-        let classes = four_classes(first);
-        var words = vec4<u32>(0u);
-        if (counts) {
-            let z = adjust(tame(load_four(row_at, classes)), classes);
-            let grads = grad_four(z, classes, row_at, goal, result, s);
-            words = select(bitcast<vec4<u32>>(grads), vec4<u32>(NAN_BITS), vec4<bool>(result.bad));
-        }
-        store_four(row_at, classes, words);
-    }
+    write_grads(row, row_at, in_row, live, goal, result);
 }

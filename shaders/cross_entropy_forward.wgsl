@@ -22,17 +22,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
     let counts = row_counts(goal);
     let row_at = row_offset(row);
 
-    // First visit: maximum, sum, argmax. Rows that do not count are not read, whatever they hold.
-    let classes_to_read = select(0u, params.classes, counts);
-    var part = empty_part();
-    for (var first = first_class(in_row); first < classes_to_read; first += 4u * lanes()) {
-        let classes = four_classes(first);
-        let x = tame(load_four(row_at, classes));
-        let z = adjust(x, classes);
-        part = take_four(part, x, z, classes);
-        part = take_target(part, goal, row_at, z, classes);
-    }
-    let whole = reduce(part, lane);
+    let whole = reduce(visit_row(row_at, in_row, goal), lane);
     let result = finish_row(row, row_at, goal, whole, lane);
     if (live && in_row == 0u) {
         row_losses[params.row_losses_base + row] = result.loss;

@@ -4,7 +4,8 @@ use crate::error::PlanError;
 use crate::pipeline::{Capabilities, Params, Tile};
 use crate::shape::Shape;
 use crate::spec::{
-    ClassWeights, Denominator, LogitBias, Reduction, SampleWeights, Spec, Targets, WeightScheme, WeightScope,
+    ClassWeights, ClassesOver, Denominator, LogitBias, Reduction, SampleWeights, Spec, Targets, WeightScheme,
+    WeightScope,
 };
 use crate::wgsl::{Element, Numbers, Stage, Strategy, Variant};
 
@@ -210,10 +211,18 @@ impl Config {
             && !class_first
             && shape.classes.is_multiple_of(4)
             && shape.row_stride.is_multiple_of(4);
+        let live = match &spec.class_weights {
+            ClassWeights::Live(live) => Some(live),
+            ClassWeights::None | ClassWeights::Given(_) => None,
+        };
         let variant = Variant {
             strategy,
             workgroup_size,
             subgroups: subgroups && strategy == Strategy::Workgroup,
+            // CPU drivers have one size of subgroup and fill it. Of GPUs that is not promised, and a barrier is cheap.
+            single_subgroup: caps.cpu
+                && caps.subgroup_min_size == workgroup_size
+                && caps.subgroup_max_size == workgroup_size,
             element: match options.dtype {
                 Dtype::F32 if vectorize => Element::F32x4,
                 Dtype::F32 => Element::F32,
@@ -235,16 +244,16 @@ impl Config {
             external: spec.reduction == Reduction::Mean(Denominator::External),
             ignore_index: spec.ignore_index.is_some(),
             denominator: denominator_number(spec.reduction),
-            scheme: match &spec.class_weights {
-                ClassWeights::Live(live) => scheme_number(live.scheme),
-                _ => 0,
-            },
+            scheme: live.map_or(0, |live| scheme_number(live.scheme)),
             numbers: Numbers {
-                absent_weight: match &spec.class_weights {
-                    ClassWeights::Live(live) => live.absent_weight,
-                    _ => 0.0,
-                },
-                writes_weights: matches!(spec.class_weights, ClassWeights::Live(_)),
+                scheme_number: live.map_or(1.0, |live| scheme_constant(live.scheme)),
+                count_smoothing: live.map_or(0.0, |live| live.smoothing),
+                min_weight: live.map_or(0.0, |live| live.min),
+                // WGSL knows no infinity.
+                max_weight: live.map_or(f32::MAX, |live| live.max.min(f32::MAX)),
+                over_all: live.is_some_and(|live| live.over == ClassesOver::All),
+                absent_weight: live.map_or(0.0, |live| live.absent_weight),
+                writes_weights: live.is_some(),
                 log_prior: match spec.logit_bias {
                     LogitBias::LogPrior { tau, smoothing } => Some((tau, smoothing)),
                     _ => None,
@@ -362,5 +371,20 @@ fn scheme_number(scheme: WeightScheme) -> u32 {
     match scheme {
         WeightScheme::Balanced => 0,
         WeightScheme::Inverse => 1,
+        WeightScheme::InversePower(_) => 2,
+        WeightScheme::EffectiveNumber(_) => 3,
+        WeightScheme::MedianFrequency => 4,
+        WeightScheme::LogFrequency(_) => 5,
+    }
+}
+
+/// The number that goes with it. The logarithm is taken in `f64`: of a beta near 1 nothing is left in `f32`.
+fn scheme_constant(scheme: WeightScheme) -> f32 {
+    match scheme {
+        WeightScheme::Balanced | WeightScheme::Inverse | WeightScheme::MedianFrequency => 1.0,
+        WeightScheme::InversePower(p) => p,
+        // beta 0 has no finite logarithm; exp(-200) is 0 as well.
+        WeightScheme::EffectiveNumber(beta) => beta.ln().max(-200.0) as f32,
+        WeightScheme::LogFrequency(a) => a,
     }
 }

@@ -26,8 +26,8 @@ pub use pipeline::{Bound, Capabilities, Params, Tile, tiles_of_logits, tiles_of_
 pub use plan::{Batch, BoundStep, CrossEntropy};
 pub use shape::{MAX_CLASSES, Shape};
 pub use spec::{
-    ClassWeights, CostMatrix, Denominator, LOGIT_LIMIT, LiveWeights, LogitBias, Reduction, SampleWeights,
-    Spec, Targets, WeightScheme, WeightScope,
+    ClassWeights, ClassesOver, CostMatrix, Denominator, LOGIT_LIMIT, LiveWeights, LogitBias, Reduction,
+    SampleWeights, Spec, Targets, WeightScheme, WeightScope,
 };
 pub use validate::Validation;
 /// The `wgpu` of this crate's API.

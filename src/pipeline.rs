@@ -105,6 +105,25 @@ pub struct Capabilities {
     pub max_buffer_size: u64,
 }
 
+impl Default for Capabilities {
+    /// The least that WebGPU promises of a GPU.
+    fn default() -> Self {
+        Self {
+            subgroups: false,
+            subgroup_min_size: 1,
+            subgroup_max_size: 1,
+            cpu: false,
+            max_workgroup_size: 256,
+            max_workgroup_memory: 16384,
+            max_binding_size: 128 << 20,
+            offset_alignment: 256,
+            max_storage_buffers: 8,
+            max_groups: 65535,
+            max_buffer_size: 256 << 20,
+        }
+    }
+}
+
 impl Capabilities {
     /// Reads them off a device.
     pub fn of(device: &wgpu::Device) -> Self {
@@ -591,22 +610,6 @@ fn create_module(device: &wgpu::Device, label: &str, text: String) -> wgpu::Shad
 mod tests {
     use super::*;
 
-    fn webgpu() -> Capabilities {
-        Capabilities {
-            subgroups: false,
-            subgroup_min_size: 1,
-            subgroup_max_size: 1,
-            cpu: false,
-            max_workgroup_size: 256,
-            max_workgroup_memory: 16384,
-            max_binding_size: 128 << 20,
-            offset_alignment: 256,
-            max_storage_buffers: 8,
-            max_groups: 65535,
-            max_buffer_size: 256 << 20,
-        }
-    }
-
     #[test]
     fn tiles_cover_every_row_once_and_fit() {
         // Sizes around the limit, padded rows, class-first blocks, and more than 2^32 logits.
@@ -619,7 +622,7 @@ mod tests {
             Shape::new(100_000, 50_257),
             Shape::class_first(64, 19, 512 * 512),
         ];
-        let caps = webgpu();
+        let caps = Capabilities::default();
         for shape in shapes {
             let tiles = tiles_of_logits(&shape, &caps, 32, 1).unwrap();
             let mut next = 0;

@@ -3,8 +3,9 @@
 use crate::config::{Config, Options};
 use crate::error::{BindError, PlanError};
 use crate::kernels::{
-    ClassCounts, ClassCountsBuffers, ClassWeightsBuffers, ClassWeightsKernel, CrossEntropyBuffers,
-    CrossEntropyKernel, DenominatorBuffers, DenominatorKernel, LossTotal, LossTotalBuffers, TableLayout,
+    ClassCountsBuffers, ClassCountsKernel, ClassWeightsBuffers, ClassWeightsKernel, CrossEntropyBuffers,
+    CrossEntropyKernel, DenominatorBuffers, DenominatorKernel, LossTotalBuffers, LossTotalKernel,
+    TableLayout,
 };
 use crate::pipeline::{Bound, create_buffer, tiles_of_logits};
 use crate::shape::Shape;
@@ -68,11 +69,11 @@ impl BoundStep {
 #[derive(Debug)]
 pub struct CrossEntropy {
     config: Config,
-    class_counts: Option<ClassCounts>,
+    class_counts: Option<ClassCountsKernel>,
     class_weights: Option<ClassWeightsKernel>,
     denominator: DenominatorKernel,
     cross_entropy: CrossEntropyKernel,
-    loss_total: LossTotal,
+    loss_total: LossTotalKernel,
     counts_buffer: Option<wgpu::Buffer>,
     table_buffer: wgpu::Buffer,
     row_losses_buffer: wgpu::Buffer,
@@ -108,11 +109,11 @@ impl CrossEntropy {
         }
         let make = |(name, size): (&'static str, u64)| create_buffer(device, name, size, usage, None);
         Ok(Self {
-            class_counts: live.then(|| ClassCounts::new(device, &config)).transpose()?,
+            class_counts: live.then(|| ClassCountsKernel::new(device, &config)).transpose()?,
             class_weights: live.then(|| ClassWeightsKernel::new(device, &config)).transpose()?,
             denominator: DenominatorKernel::new(device, &config)?,
             cross_entropy: CrossEntropyKernel::new(device, &config)?,
-            loss_total: LossTotal::new(device, &config)?,
+            loss_total: LossTotalKernel::new(device, &config)?,
             counts_buffer: live.then(|| make(counts)).transpose()?,
             table_buffer: create_buffer(device, table.0, table.1, usage, Some(&layout.initial(spec)))?,
             row_losses_buffer: make(row_losses)?,
@@ -253,7 +254,7 @@ fn sizes(spec: &Spec, shape: &Shape) -> [(&'static str, u64); 5] {
         ("table", TableLayout::new(spec, shape).size()),
         ("row_losses", (u64::from(shape.rows) * 4).max(4)),
         ("denominator_partials", DenominatorKernel::partials_size(spec.targets, shape.rows)),
-        ("loss_partials", LossTotal::partials_size(shape.rows)),
+        ("loss_partials", LossTotalKernel::partials_size(shape.rows)),
         ("class_counts", if live { u64::from(shape.classes) * 4 } else { 0 }),
     ]
 }

@@ -143,6 +143,14 @@ pub enum ClassWeights {
 pub struct LiveWeights {
     /// The formula.
     pub scheme: WeightScheme,
+    /// Added to the count of every class that has rows, before the formula. At least 0.
+    pub smoothing: f32,
+    /// The least weight of a class that has rows.
+    pub min: f32,
+    /// The largest weight of a class that has rows; infinity for no limit.
+    pub max: f32,
+    /// What "all classes" means in the formulas that ask: `Balanced` and `EffectiveNumber`.
+    pub over: ClassesOver,
     /// The weight of a class that no row of the batch has. No row of this batch uses it; it is what a caller
     /// who reads the weights sees. Finite, at least 0. The default is 0.
     pub absent_weight: f32,
@@ -150,7 +158,35 @@ pub struct LiveWeights {
 
 impl Default for LiveWeights {
     fn default() -> Self {
-        Self { scheme: WeightScheme::default(), absent_weight: 0.0 }
+        Self {
+            scheme: WeightScheme::default(),
+            smoothing: 0.0,
+            min: 0.0,
+            max: f32::INFINITY,
+            over: ClassesOver::default(),
+            absent_weight: 0.0,
+        }
+    }
+}
+
+impl LiveWeights {
+    fn check(&self) -> Result<(), SpecError> {
+        check_weights("absent_weight", &[self.absent_weight])?;
+        check_weights("smoothing", &[self.smoothing])?;
+        check_weights("min", &[self.min])?;
+        let range = |name, got, expected, good: bool| match good {
+            true => Ok(()),
+            false => Err(SpecError::Range { name, got, expected }),
+        };
+        range("max", self.max, "at least min", self.max >= self.min)?;
+        match self.scheme {
+            WeightScheme::Balanced | WeightScheme::Inverse | WeightScheme::MedianFrequency => Ok(()),
+            WeightScheme::InversePower(p) => range("power", p, "from 0 to 4", (0.0..=4.0).contains(&p)),
+            WeightScheme::EffectiveNumber(beta) => {
+                range("beta", beta as f32, "from 0 to below 1", (0.0..1.0).contains(&beta))
+            }
+            WeightScheme::LogFrequency(a) => range("a", a, "above 1 and finite", a > 1.0 && a.is_finite()),
+        }
     }
 }
 
@@ -160,8 +196,19 @@ impl From<WeightScheme> for ClassWeights {
     }
 }
 
+/// Which classes a formula counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum ClassesOver {
+    /// Those that have rows in the batch: scikit-learn.
+    #[default]
+    Present,
+    /// All: the papers that assume that every class has rows.
+    All,
+}
+
 /// A formula from the count `n_c` of each class to its weight. `n` is the sum of the counts,
-/// `present` the number of classes with a count above zero.
+/// `present` the number of classes with a count above zero (or of all, see [`ClassesOver`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum WeightScheme {
@@ -171,6 +218,24 @@ pub enum WeightScheme {
     Balanced,
     /// `1 / n_c`: each class's losses are divided by its count.
     Inverse,
+    /// `n_c^-p`, scaled so that `sum_c n_c w_c = n`: `p` 1 is `Balanced`, 1/2 the inverse square root, 0 no weighting.
+    InversePower(
+        /// The power, from 0 to 4.
+        f32,
+    ),
+    /// `(1 - beta) / (1 - beta^n_c)`, scaled so that the weights sum to `present`: Cui et al., 2019, without the
+    /// cancellation that makes `beta` near 1 useless in `f32`.
+    EffectiveNumber(
+        /// `beta`, from 0 to below 1. Taken in `f64`: 0.99999999 is not 1.
+        f64,
+    ),
+    /// The median of the counts of present classes, over `n_c`: SegNet.
+    MedianFrequency,
+    /// `1 / log(a + n_c / n)`: ENet, `a` 1.02.
+    LogFrequency(
+        /// `a`, above 1.
+        f32,
+    ),
 }
 
 /// Whether sample weights come with the batch, and their shape.
@@ -301,7 +366,7 @@ impl Spec {
                 }
                 check_weights("class_weights", values)?;
             }
-            ClassWeights::Live(live) => check_weights("absent_weight", &[live.absent_weight])?,
+            ClassWeights::Live(live) => live.check()?,
         }
         let range = |name, got: f32, expected, good: bool| match good && got.is_finite() {
             true => Ok(()),

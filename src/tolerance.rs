@@ -25,7 +25,7 @@
 use crate::config::{Config, Dtype};
 use crate::cpu::{self, ClassValues, Target, sample_weight};
 use crate::inputs::{Inputs, Output};
-use crate::spec::{ClassWeights, LogitBias, Targets, WeightScope};
+use crate::spec::{ClassWeights, LiveWeights, LogitBias, Targets, WeightScheme, WeightScope};
 use crate::wgsl::{ROWS_PER_GROUP, SOFT_ROWS_PER_GROUP, Strategy};
 
 /// Half an ulp, relative: the error of one correctly rounded operation.
@@ -36,8 +36,33 @@ pub const ULP: f64 = 2.0 * U;
 pub const LOG_NEAR_ONE: f64 = 1.0 / (1 << 21) as f64;
 /// What a flushed denormal loses.
 pub const FLUSHED: f64 = f32::MIN_POSITIVE as f64;
-/// Relative error of a live class weight: two conversions to `f32`, a product, a division.
-const LIVE_WEIGHT: f64 = 3.0 * U + 2.5 * ULP;
+
+/// Relative error of live class weights, given the counts: of the worst class that has rows.
+///
+/// `Balanced`, `Inverse` and `MedianFrequency`: conversions to `f32`, products, two divisions. `InversePower`: `pow` is
+/// `exp2(-p log2 n)`, once for the weight and once in the sum. `EffectiveNumber`: `1 - beta^n` by a series or by
+/// `1 - exp`, which is at least `1 - exp(-1/2)` then. `LogFrequency`: the absolute error of a logarithm near 1.
+pub fn class_weight_error(live: &LiveWeights, counts: &[u32]) -> f64 {
+    let simple = 6.0 * U + 5.0 * ULP;
+    let sum = (f64::from(counts.len().div_ceil(256) as u32) + 256.0) * U;
+    let rows: f64 = counts.iter().map(|&count| f64::from(count)).sum();
+    let present =
+        counts.iter().filter(|&&count| count > 0).map(|&count| f64::from(count) + f64::from(live.smoothing));
+    simple
+        + match live.scheme {
+            WeightScheme::Balanced | WeightScheme::Inverse | WeightScheme::MedianFrequency => 0.0,
+            WeightScheme::InversePower(p) => {
+                let bits = f64::from(p) * present.fold(1.0, f64::max).log2();
+                let exponent = std::f64::consts::LN_2 * (f64::from(p) * LOG_NEAR_ONE + 4.0 * ULP * bits);
+                2.0 * (exponent + ULP * (3.0 + 2.0 * bits)) + sum
+            }
+            WeightScheme::EffectiveNumber(_) => 2.0 * (14.0 * ULP + 1e-8) + sum,
+            WeightScheme::LogFrequency(a) => {
+                let least = present.fold(f64::INFINITY, |least, n| least.min((f64::from(a) + n / rows).ln()));
+                (LOG_NEAR_ONE + 8.0 * U) / least + 3.0 * ULP
+            }
+        }
+}
 /// Relative error of `log_1p`'s series: its arithmetic, and the first term left out.
 const SERIES: f64 = 8.0 * ULP + 1e-8;
 
@@ -122,8 +147,8 @@ fn row_additions(targets: Targets, rows: u32) -> f64 {
 pub fn tolerances(config: &Config, inputs: &Inputs<'_>, want: &Output<f64>) -> Tolerances {
     let (spec, shape) = (config.spec(), config.shape());
     let row_sum = RowSum::of(config);
-    let weight_error = match spec.class_weights {
-        ClassWeights::Live(_) => LIVE_WEIGHT,
+    let weight_error = match (&spec.class_weights, &want.class_counts) {
+        (ClassWeights::Live(live), Some(counts)) => class_weight_error(live, counts),
         _ => 0.0,
     };
     let class_weights = want
@@ -202,7 +227,7 @@ pub fn tolerances(config: &Config, inputs: &Inputs<'_>, want: &Output<f64>) -> T
         let grad_out = inputs.grad_out.map_or(1.0, |grad_out| f64::from(grad_out[row as usize]));
         let scale_up = f64::from(spec.logit_scale);
         let scale = if d == 0.0 { 0.0 } else { (grad_out * factor * scale_up / d).abs() };
-        let scale_error = factor_error + 3.0 * U + 2.5 * ULP + denominator_error;
+        let scale_error = factor_error + 4.0 * U + 2.5 * ULP + denominator_error;
         for (class, (slope, size)) in (0..).zip(slopes) {
             let at = shape.index(row, class) as usize;
             // Flushing before and after the scale; rounding to 16 bits at the end.
@@ -401,7 +426,9 @@ impl RowErrors {
                     + z * (p_error + 3.0 * U)
                     + p * terms.z_loss * 2.0 * lse_error
                     + cost * (p_error + 3.0 * U)
-                    + p * expected.1;
+                    + p * expected.1
+                    // A probability that is flushed.
+                    + FLUSHED * (others + terms.z_loss * 2.0 * lse.abs() + terms.cost(k) + expected.0);
                 let size = own + shared + z + cost;
                 (error + size * 3.0 * U, size)
             })

@@ -85,8 +85,10 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/targets_labels.wgsl"),
     shader!("parts/targets_soft.wgsl"),
     shader!("parts/targets_two_hot.wgsl"),
+    shader!("parts/visit_row.wgsl"),
     shader!("parts/weigh_labels.wgsl"),
     shader!("parts/weigh_two_hot.wgsl"),
+    shader!("parts/write_grads.wgsl"),
 ];
 
 /// One dispatchable program of the crate. A kernel is one stage or several that run after one another.
@@ -207,6 +209,8 @@ pub struct Variant {
     pub workgroup_size: u32,
     /// Whether subgroup operations are used.
     pub subgroups: bool,
+    /// Whether a workgroup is known to be a single subgroup.
+    pub single_subgroup: bool,
     /// How logits are loaded.
     pub element: Element,
     /// Class-first layout.
@@ -246,6 +250,16 @@ pub struct Variant {
 /// The numbers of a spec that are pipeline constants: what is off costs nothing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Numbers {
+    /// The number of the scheme: power, logarithm of beta, or `a`.
+    pub scheme_number: f32,
+    /// See [`LiveWeights::smoothing`](crate::LiveWeights::smoothing).
+    pub count_smoothing: f32,
+    /// See [`LiveWeights::min`](crate::LiveWeights::min).
+    pub min_weight: f32,
+    /// See [`LiveWeights::max`](crate::LiveWeights::max).
+    pub max_weight: f32,
+    /// See [`LiveWeights::over`](crate::LiveWeights::over).
+    pub over_all: bool,
     /// See [`LiveWeights::absent_weight`](crate::LiveWeights::absent_weight).
     pub absent_weight: f32,
     /// Whether class weights are computed from counts.
@@ -271,6 +285,11 @@ pub struct Numbers {
 impl Default for Numbers {
     fn default() -> Self {
         Self {
+            scheme_number: 1.0,
+            count_smoothing: 0.0,
+            min_weight: 0.0,
+            max_weight: f32::MAX,
+            over_all: false,
             absent_weight: 0.0,
             writes_weights: true,
             log_prior: None,
@@ -291,6 +310,7 @@ impl Default for Variant {
             strategy: Strategy::Thread,
             workgroup_size: 64,
             subgroups: false,
+            single_subgroup: false,
             element: Element::F32,
             class_first: false,
             in_place: false,
@@ -361,12 +381,18 @@ pub fn source(stage: Stage, variant: &Variant) -> Source {
     let numbers = &variant.numbers;
     let constants = [
         ("WORKGROUP_SIZE", f64::from(variant.workgroup_size)),
+        ("SINGLE_SUBGROUP", flag(variant.single_subgroup)),
         ("ROWS_PER_GROUP", f64::from(ROWS_PER_GROUP)),
         ("PRIVATE_CLASSES", f64::from(PRIVATE_CLASSES)),
         ("HAS_IGNORE_INDEX", flag(variant.ignore_index)),
         ("CLASS_FIRST", flag(variant.class_first)),
         ("DENOMINATOR", f64::from(variant.denominator)),
         ("SCHEME", f64::from(variant.scheme)),
+        ("SCHEME_NUMBER", f64::from(numbers.scheme_number)),
+        ("COUNT_SMOOTHING", f64::from(numbers.count_smoothing)),
+        ("MIN_WEIGHT", f64::from(numbers.min_weight)),
+        ("MAX_WEIGHT", f64::from(numbers.max_weight)),
+        ("OVER_ALL", flag(numbers.over_all)),
         ("ABSENT_WEIGHT", f64::from(numbers.absent_weight)),
         ("WRITES_WEIGHTS", flag(numbers.writes_weights)),
         ("WRITES_BIAS", flag(numbers.log_prior.is_some())),
@@ -475,6 +501,7 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
             }
             // With an invocation a row, a workgroup has many rows to count.
             if stage != Stage::CrossEntropyBackward {
+                parts.push("parts/visit_row.wgsl");
                 parts.push(match variant.strategy {
                     Strategy::Thread if variant.count_in_workgroup => "parts/tally_workgroup.wgsl",
                     Strategy::Thread | Strategy::Workgroup => "parts/tally_direct.wgsl",
@@ -505,7 +532,7 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
         Strategy::Workgroup => parts.extend(["parts/lanes_workgroup.wgsl", "parts/reduce_workgroup.wgsl"]),
     }
     if stage.writes_grads() {
-        parts.push(store);
+        parts.extend(["parts/write_grads.wgsl", store]);
         parts.push(match variant.in_place {
             true => "parts/grads_in_place.wgsl",
             false => "parts/grads_separate.wgsl",

@@ -147,8 +147,10 @@ fn structs_agree_between_rust_and_wgsl() {
     assert_eq!(params.len() * 4, size_of::<Params>(), "a field of Params is not listed");
     let mut table = rust_fields!(TotalsWords:
         loss loss_sum denominator weight_sum sample_weight_sum valid_rows ignored_rows out_of_range_rows
-        nonfinite_rows first_bad_row correct_rows nonzero_rows);
-    table.extend((0..4).map(|n| (format!("reserved_{n}"), offset_of!(TotalsWords, reserved) as u32 + 4 * n)));
+        nonfinite_rows first_bad_row correct_rows nonzero_rows grad_scale);
+    table.extend(
+        (1..4).map(|n| (format!("reserved_{n}"), offset_of!(TotalsWords, reserved) as u32 + 4 * (n - 1))),
+    );
     table.push(("values".into(), wgpu_cross_entropy::kernels::TOTALS_SIZE as u32));
     assert_eq!(fields(&module, "Table"), table);
     assert_eq!(size_of::<TotalsWords>() as u64, wgpu_cross_entropy::kernels::TOTALS_SIZE);
@@ -157,10 +159,10 @@ fn structs_agree_between_rust_and_wgsl() {
 /// Partial sums are as large as the scratch that the host makes for them.
 #[test]
 fn partial_sums_fit_their_scratch() {
-    use wgpu_cross_entropy::kernels::{DenominatorKernel, LossTotal};
+    use wgpu_cross_entropy::kernels::{DenominatorKernel, LossTotalKernel};
     for (stage, size) in [
         (Stage::DenominatorRows, DenominatorKernel::partials_size(wgpu_cross_entropy::Targets::Labels, 1)),
-        (Stage::LossTotalRows, LossTotal::partials_size(1)),
+        (Stage::LossTotalRows, LossTotalKernel::partials_size(1)),
     ] {
         let (module, _) = validate(&wgsl::source(stage, &Variant::default()), stage.file());
         let (_, ty) =

@@ -1,7 +1,7 @@
 //! `class_counts`: a counter for each label. Few classes are the hard case: every row wants the same words.
 
 use crate::support::{Data, Failure, Kernel, Ready, empty_buffer, read_words};
-use wgpu_cross_entropy::kernels::{ClassCounts, ClassCountsBuffers};
+use wgpu_cross_entropy::kernels::{ClassCountsBuffers, ClassCountsKernel};
 use wgpu_cross_entropy::wgsl::Stage;
 use wgpu_cross_entropy::{Gpu, Shape, Spec, WeightScheme, cpu};
 
@@ -26,7 +26,7 @@ fn set_up(gpu: &Gpu, data: &Data) -> Result<Ready, Failure> {
     let classes = u64::from(data.shape.classes);
     let labels = data.labels_buffer(gpu)?;
     let counts = empty_buffer(gpu, "class_counts", classes * 4)?;
-    let timed = ClassCounts::new(&gpu.device, &config)?.bind(
+    let timed = ClassCountsKernel::new(&gpu.device, &config)?.bind(
         &gpu.device,
         &ClassCountsBuffers {
             labels: labels.as_entire_buffer_binding(),

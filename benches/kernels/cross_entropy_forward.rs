@@ -2,8 +2,8 @@
 
 use crate::support::{Data, Failure, Kernel, Ready, empty_buffer, full_buffer, read_words, traffic, within};
 use wgpu_cross_entropy::kernels::{
-    CrossEntropyBackward, CrossEntropyBackwardBuffers, CrossEntropyForward, CrossEntropyForwardBuffers,
-    DenominatorBuffers, DenominatorKernel, TableLayout,
+    CrossEntropyBackwardBuffers, CrossEntropyBackwardKernel, CrossEntropyForwardBuffers,
+    CrossEntropyForwardKernel, DenominatorBuffers, DenominatorKernel, TableLayout,
 };
 use wgpu_cross_entropy::tolerance::{Worst, tolerances};
 use wgpu_cross_entropy::wgsl::Stage;
@@ -69,7 +69,7 @@ pub fn halves(gpu: &Gpu, data: &Data) -> Result<Halves, Failure> {
     let logits = data.logits_buffer(gpu)?;
     let labels = data.labels_buffer(gpu)?;
     let row_losses = empty_buffer(gpu, "row_losses", rows * 4)?;
-    let row_stats = empty_buffer(gpu, "row_stats", rows * CrossEntropyForward::ROW_STATS_SIZE)?;
+    let row_stats = empty_buffer(gpu, "row_stats", rows * CrossEntropyForwardKernel::ROW_STATS_SIZE)?;
     let logit_grads = empty_buffer(gpu, "logit_grads", data.shape.logits_len() * 4)?;
     let table = full_buffer(gpu, "table", &TableLayout::new(&spec, &data.shape).initial(&spec))?;
     let partials =
@@ -84,7 +84,7 @@ pub fn halves(gpu: &Gpu, data: &Data) -> Result<Halves, Failure> {
             table: table.as_entire_buffer_binding(),
         },
     )?;
-    let forward = CrossEntropyForward::new(&gpu.device, &config)?.bind(
+    let forward = CrossEntropyForwardKernel::new(&gpu.device, &config)?.bind(
         &gpu.device,
         &CrossEntropyForwardBuffers {
             logits: logits.as_entire_buffer_binding(),
@@ -95,7 +95,7 @@ pub fn halves(gpu: &Gpu, data: &Data) -> Result<Halves, Failure> {
             table: table.as_entire_buffer_binding(),
         },
     )?;
-    let backward = CrossEntropyBackward::new(&gpu.device, &config)?.bind(
+    let backward = CrossEntropyBackwardKernel::new(&gpu.device, &config)?.bind(
         &gpu.device,
         &CrossEntropyBackwardBuffers {
             logits: logits.as_entire_buffer_binding(),

@@ -1,7 +1,7 @@
 //! `loss_total`: row losses to one number.
 
 use crate::support::{Data, Failure, Kernel, Ready, empty_buffer, full_buffer, read_words};
-use wgpu_cross_entropy::kernels::{LossTotal, LossTotalBuffers, TOTALS_SIZE, TableLayout};
+use wgpu_cross_entropy::kernels::{LossTotalBuffers, LossTotalKernel, TOTALS_SIZE, TableLayout};
 use wgpu_cross_entropy::wgsl::Stage;
 use wgpu_cross_entropy::{Gpu, Shape, Spec, Totals, cpu};
 
@@ -33,8 +33,8 @@ fn set_up(gpu: &Gpu, data: &Data) -> Result<Ready, Failure> {
     let at = TableLayout::DENOMINATOR as usize;
     initial[at..at + 4].copy_from_slice(&DENOMINATOR.to_le_bytes());
     let table = full_buffer(gpu, "table", &initial)?;
-    let partials = empty_buffer(gpu, "partials", LossTotal::partials_size(data.shape.rows))?;
-    let timed = LossTotal::new(&gpu.device, &config)?.bind(
+    let partials = empty_buffer(gpu, "partials", LossTotalKernel::partials_size(data.shape.rows))?;
+    let timed = LossTotalKernel::new(&gpu.device, &config)?.bind(
         &gpu.device,
         &LossTotalBuffers {
             row_losses: row_losses.as_entire_buffer_binding(),

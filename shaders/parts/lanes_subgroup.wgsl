@@ -4,6 +4,10 @@ fn lanes() -> u32 {
     return WORKGROUP_SIZE;
 }
 
+// Whether the workgroup is known to be one subgroup: then nothing goes through workgroup memory. A constant, because
+// browsers' compilers take no built-in value out of a struct for uniform, and a barrier needs uniform control flow.
+override SINGLE_SUBGROUP: bool = false;
+
 struct Lane {
     @builtin(local_invocation_index) index: u32,
     @builtin(subgroup_invocation_id) in_subgroup: u32,

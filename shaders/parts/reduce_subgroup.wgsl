@@ -5,8 +5,7 @@ var<workgroup> shares: array<Part, WORKGROUP_SIZE>;
 
 fn reduce(part: Part, lane: Lane) -> Part {
     let mine = combine_subgroup(part);
-    // Uniform: every invocation of the workgroup sees the same number of subgroups.
-    if (lane.subgroups == 1u) {
+    if (SINGLE_SUBGROUP) {
         return mine;
     }
     if (lane.in_subgroup == 0u) {

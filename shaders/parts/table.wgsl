@@ -14,7 +14,7 @@ struct Table {
     first_bad_row: atomic<u32>, // 0xffffffff: none
     correct_rows: atomic<u32>,
     nonzero_rows: u32,
-    reserved_0: u32,
+    grad_scale: f32,            // the caller's: every gradient is multiplied by it
     reserved_1: u32,
     reserved_2: u32,
     reserved_3: u32,

@@ -6,7 +6,7 @@ use crate::error::{BindError, PlanError};
 use crate::pipeline::{Bound, Planned, Program, Region, Tile, tiles_of_rows};
 use crate::wgsl::{PRIVATE_CLASSES, Stage};
 
-/// What [`ClassCounts`] works on.
+/// What [`ClassCountsKernel`] works on.
 #[derive(Clone, Debug)]
 pub struct ClassCountsBuffers<'a> {
     /// `[rows]`, `i32` or `u32`. Read.
@@ -17,13 +17,13 @@ pub struct ClassCountsBuffers<'a> {
 
 /// Counts the labels of each class.
 #[derive(Clone, Debug)]
-pub struct ClassCounts {
+pub struct ClassCountsKernel {
     config: Config,
     clear: Program,
     count: Program,
 }
 
-impl ClassCounts {
+impl ClassCountsKernel {
     /// Compiles.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use crate::error::{BindError, PlanError};
 use crate::pipeline::{Bound, Planned, RowProgram, tiles_of_logits};
 use crate::wgsl::Stage;
 
-/// What [`CrossEntropyBackward`] works on.
+/// What [`CrossEntropyBackwardKernel`] works on.
 #[derive(Debug)]
 pub struct CrossEntropyBackwardBuffers<'a> {
     /// `[rows, classes]`, `f32`, in the layout of the shape. Read; overwritten where `Options::in_place` is set.
@@ -29,12 +29,12 @@ pub struct CrossEntropyBackwardBuffers<'a> {
 
 /// The backward half. It reads the logits that the forward half read.
 #[derive(Debug)]
-pub struct CrossEntropyBackward {
+pub struct CrossEntropyBackwardKernel {
     config: Config,
     program: RowProgram,
 }
 
-impl CrossEntropyBackward {
+impl CrossEntropyBackwardKernel {
     /// Compiles.
     ///
     /// # Errors

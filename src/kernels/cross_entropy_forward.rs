@@ -9,7 +9,7 @@ use crate::error::{BindError, PlanError};
 use crate::pipeline::{Bound, Planned, RowProgram, tiles_of_logits};
 use crate::wgsl::Stage;
 
-/// What [`CrossEntropyForward`] works on.
+/// What [`CrossEntropyForwardKernel`] works on.
 #[derive(Debug)]
 pub struct CrossEntropyForwardBuffers<'a> {
     /// `[rows, classes]`, `f32`, in the layout of the shape. Read.
@@ -29,12 +29,12 @@ pub struct CrossEntropyForwardBuffers<'a> {
 
 /// The forward half, for engines that call backward later.
 #[derive(Debug)]
-pub struct CrossEntropyForward {
+pub struct CrossEntropyForwardKernel {
     config: Config,
     program: RowProgram,
 }
 
-impl CrossEntropyForward {
+impl CrossEntropyForwardKernel {
     /// Bytes of a row's statistics.
     pub const ROW_STATS_SIZE: u64 = 32;
 

@@ -9,12 +9,12 @@ use crate::wgsl::Stage;
 /// Bytes of one partial sum: `Sums` in `shaders/parts/loss_sums.wgsl`.
 const PARTIAL_SIZE: u64 = 8;
 
-/// What [`LossTotal`] works on.
+/// What [`LossTotalKernel`] works on.
 #[derive(Clone, Debug)]
 pub struct LossTotalBuffers<'a> {
     /// `[rows]`, `f32`. Read.
     pub row_losses: wgpu::BufferBinding<'a>,
-    /// Scratch of [`LossTotal::partials_size`] bytes.
+    /// Scratch of [`LossTotalKernel::partials_size`] bytes.
     pub partials: wgpu::BufferBinding<'a>,
     /// The table; `denominator` is read, `loss_sum` and `loss` are written.
     pub table: wgpu::BufferBinding<'a>,
@@ -22,13 +22,13 @@ pub struct LossTotalBuffers<'a> {
 
 /// Sums the row losses in a fixed order and divides by the denominator.
 #[derive(Clone, Debug)]
-pub struct LossTotal {
+pub struct LossTotalKernel {
     config: Config,
     rows: Program,
     finish: Program,
 }
 
-impl LossTotal {
+impl LossTotalKernel {
     /// Compiles.
     ///
     /// # Errors

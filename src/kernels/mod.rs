@@ -22,14 +22,14 @@ mod denominator;
 mod loss_total;
 mod table;
 
-pub use class_counts::{ClassCounts, ClassCountsBuffers};
+pub use class_counts::{ClassCountsBuffers, ClassCountsKernel};
 pub use class_weights::{ClassWeightsBuffers, ClassWeightsKernel};
 pub use cost_gather::{CostGatherBuffers, CostGatherKernel};
 pub use cross_entropy::{CrossEntropyBuffers, CrossEntropyKernel};
-pub use cross_entropy_backward::{CrossEntropyBackward, CrossEntropyBackwardBuffers};
-pub use cross_entropy_forward::{CrossEntropyForward, CrossEntropyForwardBuffers};
+pub use cross_entropy_backward::{CrossEntropyBackwardBuffers, CrossEntropyBackwardKernel};
+pub use cross_entropy_forward::{CrossEntropyForwardBuffers, CrossEntropyForwardKernel};
 pub use denominator::{DenominatorBuffers, DenominatorKernel};
-pub use loss_total::{LossTotal, LossTotalBuffers};
+pub use loss_total::{LossTotalBuffers, LossTotalKernel};
 pub use table::{TOTALS_SIZE, TableLayout, TotalsWords};
 
 use crate::config::Config;

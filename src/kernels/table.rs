@@ -45,8 +45,10 @@ pub struct TotalsWords {
     pub correct_rows: u32,
     /// See [`Totals::nonzero_rows`].
     pub nonzero_rows: u32,
+    /// The caller's factor on every gradient; no kernel writes it. See [`TableLayout::GRAD_SCALE`].
+    pub grad_scale: f32,
     /// Not used.
-    pub reserved: [u32; 4],
+    pub reserved: [u32; 3],
 }
 
 impl From<TotalsWords> for Totals<f32> {
@@ -87,6 +89,10 @@ impl TableLayout {
     /// Byte of the denominator, an `f32`.
     pub const DENOMINATOR: u64 = 8;
 
+    /// Byte of a factor on every gradient, an `f32`: 1 until the caller writes another (loss scaling, or the gradient
+    /// that arrives at a reduced loss). No kernel writes it; it is in no loss.
+    pub const GRAD_SCALE: u64 = 48;
+
     /// The layout for a spec and a shape.
     pub fn new(spec: &Spec, shape: &Shape) -> Self {
         Self { classes: u64::from(shape.classes), cost_matrix: spec.cost_matrix.is_some() }
@@ -113,9 +119,11 @@ impl TableLayout {
         TOTALS_SIZE + self.classes * 8 + costs
     }
 
-    /// A table as it is before the first step: the spec's own weights and costs, everything else zero.
+    /// A table as it is before the first step: the spec's own weights, biases and costs, a gradient scale of 1, and zeros.
     pub fn initial(&self, spec: &Spec) -> Vec<u8> {
         let mut bytes = vec![0; self.size() as usize];
+        let at = Self::GRAD_SCALE as usize;
+        bytes[at..at + 4].copy_from_slice(&1.0f32.to_le_bytes());
         if let ClassWeights::Given(weights) = &spec.class_weights {
             let at = self.class_weights() as usize;
             bytes[at..at + weights.len() * 4].copy_from_slice(bytemuck::cast_slice(weights));

@@ -1,5 +1,5 @@
 use crate::support::{Batch, Guarded, ROWS, gpus, run};
-use wgpu_cross_entropy::kernels::{ClassCounts, ClassCountsBuffers};
+use wgpu_cross_entropy::kernels::{ClassCountsBuffers, ClassCountsKernel};
 use wgpu_cross_entropy::{Config, Options, Shape, Spec, cpu};
 
 /// Exact, for few classes (counted in workgroup memory on GPUs), at the edge (1024), beyond, and for very many; with
@@ -27,7 +27,7 @@ fn counts_are_exact() {
                 })
                 .collect();
             let config = Config::new(&gpu.device, &spec, shape, &Options::default()).unwrap();
-            let kernel = ClassCounts::new(&gpu.device, &config).unwrap();
+            let kernel = ClassCountsKernel::new(&gpu.device, &config).unwrap();
             let labels_buffer = Guarded::labels(gpu, 3, &labels);
             let counts = Guarded::output(gpu, 64, shape.classes as usize);
             let bound = kernel
@@ -57,7 +57,7 @@ fn one_class_has_all() {
     for gpu in gpus() {
         let shape = Shape::new(20_000, 7);
         let config = Config::new(&gpu.device, &Spec::default(), shape, &Options::default()).unwrap();
-        let kernel = ClassCounts::new(&gpu.device, &config).unwrap();
+        let kernel = ClassCountsKernel::new(&gpu.device, &config).unwrap();
         let labels = Guarded::labels(gpu, 0, &[4; 20_000]);
         let counts = Guarded::output(gpu, 0, 7);
         let buffers = ClassCountsBuffers { labels: labels.binding(), class_counts: counts.binding() };
@@ -75,7 +75,7 @@ fn tiles_count_the_same() {
         let labels: Vec<i32> = (0..50_000).map(|i| i * i % 11 - 1).collect();
         let small = Options { max_binding_size: Some(20_000), ..Options::default() };
         let config = Config::new(&gpu.device, &Spec::default(), shape, &small).unwrap();
-        let kernel = ClassCounts::new(&gpu.device, &config).unwrap();
+        let kernel = ClassCountsKernel::new(&gpu.device, &config).unwrap();
         let buffer = Guarded::labels(gpu, 5, &labels);
         let counts = Guarded::output(gpu, 0, 9);
         let buffers = ClassCountsBuffers { labels: buffer.binding(), class_counts: counts.binding() };

@@ -1,11 +1,24 @@
 use crate::support::{Guarded, gpus, run};
 use wgpu_cross_entropy::kernels::{ClassWeightsBuffers, ClassWeightsKernel, TableLayout};
-use wgpu_cross_entropy::tolerance::{LOG_NEAR_ONE, ULP, Worst};
+use wgpu_cross_entropy::tolerance::{LOG_NEAR_ONE, ULP, Worst, class_weight_error};
 use wgpu_cross_entropy::{
-    ClassWeights, Config, LiveWeights, LogitBias, Options, Shape, Spec, WeightScheme, cpu,
+    ClassWeights, ClassesOver, Config, LiveWeights, LogitBias, Options, Shape, Spec, WeightScheme, cpu,
 };
 
-/// Both formulas; absent classes get the absent weight and are never infinite; one class; no rows at all; counts above
+const SCHEMES: [WeightScheme; 10] = [
+    WeightScheme::Balanced,
+    WeightScheme::Inverse,
+    WeightScheme::InversePower(0.5),
+    WeightScheme::InversePower(1.5),
+    WeightScheme::EffectiveNumber(0.0),
+    WeightScheme::EffectiveNumber(0.9),
+    WeightScheme::EffectiveNumber(0.9999),
+    WeightScheme::EffectiveNumber(0.999_999_99),
+    WeightScheme::MedianFrequency,
+    WeightScheme::LogFrequency(1.02),
+];
+
+/// All formulas; absent classes get the absent weight and are never infinite; one class; no rows at all; counts above
 /// 2^24, which f32 cannot count; 262,144 classes, more than a workgroup has invocations by far.
 #[test]
 fn weights_follow_the_formula() {
@@ -14,9 +27,12 @@ fn weights_follow_the_formula() {
         [&[10, 53, 681, 638, 199, 18], &[0, 5, 0, 20_000_001], &[9], &[0, 0, 0], &[u32::MAX / 2, 1], &many];
     for gpu in gpus() {
         for counts in all_counts {
-            for scheme in [WeightScheme::Balanced, WeightScheme::Inverse] {
-                for absent_weight in [0.0, 2.5] {
-                    let live = LiveWeights { scheme, absent_weight };
+            for scheme in SCHEMES {
+                for (absent_weight, smoothing, over, min, max) in [
+                    (0.0, 0.0, ClassesOver::Present, 0.0, f32::INFINITY),
+                    (2.5, 1.5, ClassesOver::All, 0.1, 3.0),
+                ] {
+                    let live = LiveWeights { scheme, absent_weight, smoothing, over, min, max };
                     let spec = Spec { class_weights: ClassWeights::Live(live.clone()), ..Spec::default() };
                     let shape = Shape::new(4, counts.len() as u32);
                     let config = Config::new(&gpu.device, &spec, shape, &Options::default()).unwrap();
@@ -30,8 +46,9 @@ fn weights_follow_the_formula() {
                     run(gpu, |pass| bound.encode(pass));
                     let got = &table.read_floats(gpu)[16..16 + counts.len()];
                     let want = cpu::class_weights(&live, counts);
-                    // Counts and their sum rounded to f32, a product, a division: 1.5 + 2.5 ulp.
-                    let tolerance: Vec<f64> = want.iter().map(|w| w.abs() * 4.0 * ULP).collect();
+                    let relative = class_weight_error(&live, counts);
+                    assert!(relative < 1e-3, "{live:?}: a tolerance of {relative}");
+                    let tolerance: Vec<f64> = want.iter().map(|w| w.abs() * relative).collect();
                     let worst = Worst::of("class_weights", got, &want, &tolerance);
                     assert!(worst.passed(), "{}: {live:?} {worst}", gpu.describe());
                     assert!(got.iter().all(|w| w.is_finite()));

@@ -1,15 +1,27 @@
 use super::cross_entropy_forward::forward;
 use crate::support::{Batch, Guarded, full_spec, gpus, run};
-use wgpu_cross_entropy::kernels::{CrossEntropyBackward, CrossEntropyBackwardBuffers, TableLayout};
+use wgpu_cross_entropy::kernels::{CrossEntropyBackwardBuffers, CrossEntropyBackwardKernel, TableLayout};
 use wgpu_cross_entropy::tolerance::{Worst, tolerances};
 use wgpu_cross_entropy::wgsl::Strategy;
 use wgpu_cross_entropy::{Config, CrossEntropy, Gpu, Options, Shape, cpu};
 
 fn backward(gpu: &Gpu, batch: &Batch, config: &Config, at: usize, denominator: f32) -> Vec<f32> {
+    backward_scaled(gpu, batch, config, at, denominator, 1.0)
+}
+
+fn backward_scaled(
+    gpu: &Gpu,
+    batch: &Batch,
+    config: &Config,
+    at: usize,
+    denominator: f32,
+    grad_scale: f32,
+) -> Vec<f32> {
     let (_, stats, _) = forward(gpu, batch, config, at);
-    let kernel = CrossEntropyBackward::new(&gpu.device, config).unwrap();
+    let kernel = CrossEntropyBackwardKernel::new(&gpu.device, config).unwrap();
     let mut words = vec![0; TableLayout::new(&batch.spec, &batch.shape).size() as usize / 4];
     words[2] = denominator.to_bits();
+    words[12] = grad_scale.to_bits();
     let table = Guarded::new(gpu, 64, &words);
     let logits = Guarded::floats(gpu, at, &batch.logits);
     let targets = batch.targets(gpu, at);
@@ -79,5 +91,36 @@ fn rows_that_do_not_train() {
         assert!(got[3..6].iter().all(|x| x.is_nan()), "{}: {got:?}", gpu.describe());
         assert_eq!(got[6..], [0.0; 6], "{}", gpu.describe());
         assert_eq!(backward(gpu, &batch, &config, 0, 0.0)[..3], [0.0; 3]);
+    }
+}
+
+/// The gradient scale in the table multiplies every gradient, here exactly: it is a power of two. It is the caller's, who
+/// writes it in the same encoder.
+#[test]
+fn the_callers_gradient_scale() {
+    for gpu in gpus() {
+        let batch = Batch::random(5, &full_spec(9), Shape::new(30, 9)).without_grad_out();
+        let options = Options::default();
+        let config = Config::new(&gpu.device, &batch.spec, batch.shape, &options).unwrap();
+        let one = backward(gpu, &batch, &config, 0, 4.0);
+        let scaled = backward_scaled(gpu, &batch, &config, 0, 4.0, 1024.0);
+        for (one, scaled) in one.iter().zip(&scaled) {
+            assert_eq!(one * 1024.0, *scaled, "{}", gpu.describe());
+        }
+
+        // The fused kernel, through the plan: the scale comes from a buffer, and stays for later steps.
+        let plan = CrossEntropy::new(&gpu.device, &batch.spec, batch.shape, &options).unwrap();
+        let before = plan.compute_blocking(&gpu.device, &gpu.queue, &batch.inputs()).unwrap();
+        let scale = Guarded::floats(gpu, 0, &[0.5]);
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(&scale.buffer, 0, plan.table(), TableLayout::GRAD_SCALE, 4);
+        gpu.queue.submit([encoder.finish()]);
+        for _ in 0..2 {
+            let after = plan.compute_blocking(&gpu.device, &gpu.queue, &batch.inputs()).unwrap();
+            assert_eq!(before.totals.loss, after.totals.loss, "{}", gpu.describe());
+            for (before, after) in before.logit_grads.iter().zip(&after.logit_grads) {
+                assert_eq!(before * 0.5, *after, "{}", gpu.describe());
+            }
+        }
     }
 }

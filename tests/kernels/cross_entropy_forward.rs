@@ -1,5 +1,5 @@
 use crate::support::{Batch, Guarded, full_spec, gpus, run};
-use wgpu_cross_entropy::kernels::{CrossEntropyForward, CrossEntropyForwardBuffers, TableLayout};
+use wgpu_cross_entropy::kernels::{CrossEntropyForwardBuffers, CrossEntropyForwardKernel, TableLayout};
 use wgpu_cross_entropy::tolerance::{ULP, Worst, tolerances};
 use wgpu_cross_entropy::wgsl::Strategy;
 use wgpu_cross_entropy::{Config, Gpu, Options, Shape, Totals, cpu};
@@ -11,7 +11,7 @@ pub fn forward(
     config: &Config,
     at: usize,
 ) -> (Vec<f32>, Vec<[f32; 8]>, Totals<f32>) {
-    let kernel = CrossEntropyForward::new(&gpu.device, config).unwrap();
+    let kernel = CrossEntropyForwardKernel::new(&gpu.device, config).unwrap();
     let mut initial = TableLayout::new(&batch.spec, &batch.shape).initial(&batch.spec);
     initial[36..40].fill(0xff); // first_bad_row: none yet
     let table = Guarded::new(gpu, 64, &bytemuck::pod_collect_to_vec::<u8, u32>(&initial));

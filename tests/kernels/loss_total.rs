@@ -1,5 +1,5 @@
 use crate::support::{Guarded, POISON, ROWS, gpus, run};
-use wgpu_cross_entropy::kernels::{LossTotal, LossTotalBuffers, TableLayout};
+use wgpu_cross_entropy::kernels::{LossTotalBuffers, LossTotalKernel, TableLayout};
 use wgpu_cross_entropy::tolerance::{U, ULP, Worst};
 use wgpu_cross_entropy::{Config, Gpu, Options, Shape, Spec, Totals, cpu};
 
@@ -7,12 +7,12 @@ fn totals(gpu: &Gpu, losses: &[f32], denominator: f32, options: &Options) -> Tot
     let shape = Shape::new(losses.len() as u32, 3);
     let spec = Spec::default();
     let config = Config::new(&gpu.device, &spec, shape, options).unwrap();
-    let kernel = LossTotal::new(&gpu.device, &config).unwrap();
+    let kernel = LossTotalKernel::new(&gpu.device, &config).unwrap();
     let mut words = vec![POISON; TableLayout::new(&spec, &shape).size() as usize / 4];
     words[2] = denominator.to_bits();
     let table = Guarded::new(gpu, 64, &words);
     let losses = Guarded::floats(gpu, 3, losses);
-    let partials = Guarded::output(gpu, 64, LossTotal::partials_size(shape.rows) as usize / 4);
+    let partials = Guarded::output(gpu, 64, LossTotalKernel::partials_size(shape.rows) as usize / 4);
     let buffers = LossTotalBuffers {
         row_losses: losses.binding(),
         partials: partials.binding(),

@@ -174,6 +174,7 @@ impl Problem {
                 let present = counts.iter().filter(|count| **count > 0.0).count() as f64;
                 counts.iter().sum::<f64>() / (present * counts[class as usize])
             }
+            ClassWeights::Live(other) => unreachable!("{other:?} is drawn nowhere here"),
         }
     }
 
@@ -498,7 +499,8 @@ fn a_masked_label_costs_nothing_where_it_weighs_nothing() {
 fn absent_classes_have_the_weight_that_was_asked_for() {
     for scheme in [WeightScheme::Balanced, WeightScheme::Inverse] {
         let output = |absent_weight| {
-            let class_weights = ClassWeights::Live(LiveWeights { scheme, absent_weight });
+            let class_weights =
+                ClassWeights::Live(LiveWeights { scheme, absent_weight, ..LiveWeights::default() });
             let spec = Spec { class_weights, ..Spec::default() };
             let inputs =
                 Inputs { logits: &[1.0, 2.0, 3.0, 4.0, 0.0, 2.0], labels: &[0, 2], ..Inputs::default() };

@@ -138,6 +138,22 @@ fn run(work: Work) -> Outcome {
     Outcome::Ran(work.deviations, work.left_out, failures)
 }
 
+#[test]
+fn log_softmax_of_many_classes() {
+    let goldens = Goldens::open(FOLDER).unwrap();
+    let mut run_cases = 0;
+    for case in goldens.cases.iter().filter(|case| case.op == "log_softmax") {
+        let Outcome::Ran(.., failures) =
+            cases::log_softmax_of_many(&goldens, case).map_or_else(Outcome::Stopped, run)
+        else {
+            panic!("{} is no work", case.id());
+        };
+        assert!(failures.is_empty(), "{}: {failures:?}", case.id());
+        run_cases += 1;
+    }
+    assert_eq!(run_cases, 10);
+}
+
 /// Weights of 0 have accuracy 0, whatever is predicted.
 const IDLE: [&str; 1] = ["keras_metrics/acc_zero_weights: accuracy"];
 

@@ -7,12 +7,12 @@
 
 #![allow(dead_code, reason = "each binary that includes this file uses a part of it")]
 
-use std::collections::BTreeMap;
+use std::rc::Rc;
 
-use wgpu_cross_entropy::cpu::{self, Target};
+use wgpu_cross_entropy::cpu;
 use wgpu_cross_entropy::{
-    ClassWeights, CostMatrix, Denominator, LOGIT_LIMIT, LiveWeights, Reduction, SampleWeights, Shape, Spec,
-    Targets, WeightScheme, WeightScope,
+    ClassWeights, CostMatrix, Denominator, LiveWeights, Reduction, SampleWeights, Shape, Spec, Targets,
+    WeightScheme, WeightScope,
 };
 
 use crate::golden::{self, Case, Goldens, Part, Tensor};
@@ -64,7 +64,7 @@ pub fn work(goldens: &Goldens, case: &Case) -> Result<Work, Stop> {
         "dynamic_class_weight_ce" => return mapper.dynamic_class_weight_ce(),
         "dynamic_ce" => return mapper.dynamic_ce(),
         "fit_epoch" => return mapper.fit_epoch(),
-        "log_softmax" => return mapper.log_softmax(),
+        "log_softmax" => return mapper.log_softmax(1 << 25),
         "class_counts" => return mapper.class_counts(),
         "class_counts_soft" => return mapper.class_counts_soft(),
         "class_weights" => return mapper.class_weights(),
@@ -84,6 +84,14 @@ pub fn work(goldens: &Goldens, case: &Case) -> Result<Work, Stop> {
         other => return unsupported(format!("op {other} is unknown")),
     };
     unsupported(reason)
+}
+
+/// A case of `log_softmax` as if it had too many classes for a call with each label.
+///
+/// # Errors
+/// As [`work`].
+pub fn log_softmax_of_many(goldens: &Goldens, case: &Case) -> Result<Work, Stop> {
+    Mapper { goldens, case }.log_softmax(0)
 }
 
 struct Mapper<'a> {
@@ -491,7 +499,7 @@ impl Mapper<'_> {
             Some(other) => return unsupported(format!("scheme {other} is not here yet")),
             None => return malformed("params.method is missing"),
         };
-        Ok(LiveWeights { scheme, absent_weight })
+        Ok(LiveWeights { scheme, absent_weight, ..LiveWeights::default() })
     }
 
     fn dynamic_class_weight_ce(&self) -> Result<Work, Stop> {
@@ -524,7 +532,8 @@ impl Mapper<'_> {
         self.finish_with(loss, expected, deviations)
     }
 
-    /// A fit over consecutive batches: one call a batch, their losses averaged by their sizes.
+    /// A fit over consecutive batches: one call a batch, their losses averaged by their sizes. `method` says where the
+    /// sample weights came from; they are given.
     fn fit_epoch(&self) -> Result<Work, Stop> {
         let mut whole = self.loss()?;
         let (rows, classes, size) =
@@ -554,21 +563,6 @@ impl Mapper<'_> {
             work.calls.push(Call::Loss(Box::new(part)));
         }
         let batches = work.calls.len();
-        if self.case.params.contains_key("method") {
-            // These sample weights were computed from the batch's own counts and stored as `f32`: with live weights
-            // instead of them the losses are the same, up to that rounding. They stay given here.
-            let live = self.live()?;
-            for call in &work.calls {
-                let Call::Loss(part) = call else { continue };
-                let weights =
-                    cpu::class_weights(&live, &cpu::class_counts(&part.spec, &part.shape, &part.labels));
-                let weight = |&label: &i32| weights.get(label as usize).map_or(0.0, |weight| *weight as f32);
-                let live: Vec<f32> = part.labels.iter().map(weight).collect();
-                if Some(&live) != part.sample_weights.as_ref() {
-                    return malformed("the sample weights are not those of the batch's counts");
-                }
-            }
-        }
         let gather = Call::Gather {
             spec: whole.spec.clone(),
             shape: whole.shape,
@@ -640,103 +634,109 @@ impl Mapper<'_> {
 
     /// Losses are `-log p` of the label and their gradients `p` elsewhere: each row once with each label. With the
     /// upstream gradient as targets, the gradient is that of `-sum(upstream * log p)`.
-    fn log_softmax(&self) -> Result<Work, Stop> {
+    fn log_softmax(&self, most_elements: u64) -> Result<Work, Stop> {
         let logits = self.input("logits")?;
         let (shape, _) = self.shape(&logits.shape)?;
         let Shape { rows, classes, .. } = shape;
-        let copies = u64::from(rows) * u64::from(classes);
-        if copies * u64::from(classes) > 1 << 25 {
-            return unsupported("log-probabilities of this many classes: each takes a call of its own");
-        }
         let upstream = self.input("upstream")?;
         if logits.values.len() as u64 != shape.logits_len() || upstream.values.len() != logits.values.len() {
             return malformed("logits and upstream do not fill the shape");
         }
         let spec = Spec { reduction: Reduction::None, ..Spec::default() };
-        let row_of = |row: u32| (0..classes).map(move |class| shape.index(row, class) as usize);
-        let labels: Vec<i32> = (0..rows).flat_map(|_| 0..classes as i32).collect();
-        let repeated = (0..rows).flat_map(|row| (0..classes).flat_map(move |_| row_of(row)));
-        let repeated: Vec<f32> = repeated.map(|index| logits.values[index]).collect();
-        let by_class =
-            Loss::new(spec.clone(), Shape::new(length(copies as usize)?, classes), repeated, labels);
-        let mut by_upstream = Loss::new(spec, shape, logits.values.clone(), Vec::new());
+        let mut by_upstream = Loss::new(spec.clone(), shape, logits.values, Vec::new());
         by_upstream.spec.targets = Targets::Soft;
         by_upstream.target_probs = Some(upstream.values.clone());
+        // The largest logit is finite unless the row is not.
+        let rows_logits: Vec<Vec<f64>> = (0..rows).map(|row| row_logits(&by_upstream, row)).collect();
+        let tops: Vec<usize> = rows_logits.iter().map(|values| argmax(values)).collect();
+        let bad: Vec<bool> = rows_logits.iter().map(|values| is_bad(values)).collect();
+
+        // With each label; with the likeliest class and one more where that would be too much.
+        let c = classes as usize;
+        let all = u64::from(rows) * u64::from(classes) * u64::from(classes) <= most_elements;
+        let copies = if all { c } else { c.min(2) };
+        let label = |row: usize, copy: usize| if all { copy } else { (tops[row] + copy) % c };
+        let (mut repeated, mut labels) = (Vec::new(), Vec::new());
+        for (row, values) in rows_logits.iter().enumerate() {
+            for copy in 0..copies {
+                repeated.extend(values.iter().map(|&x| x as f32));
+                labels.push(label(row, copy) as i32);
+            }
+        }
+        let by_class = Loss::new(spec, Shape::new(length(labels.len())?, classes), repeated, labels);
+        let elements = by_upstream.logits.len();
         let mut work = Work {
-            calls: vec![Call::Loss(Box::new(by_class)), Call::Loss(Box::new(by_upstream.clone()))],
+            calls: vec![Call::Loss(Box::new(by_class)), Call::Loss(Box::new(by_upstream))],
             ..Work::default()
         };
 
-        let c = classes as usize;
-        // Position of a row's class among the rows of the first call.
-        let at = move |row: u32, class: usize| row as usize * c + class;
-        let probability = move |answers: &[Answer], row: u32, class: usize| {
+        let top = Rc::new(tops);
+        let tops = Rc::clone(&top);
+        let lse = {
+            let rows_logits = rows_logits.clone();
+            Rc::new(move |answers: &[Answer], row: usize| {
+                let copy = if all { tops[row] } else { 0 };
+                answers[0].row_losses.at(row * copies + copy).plus(Number::exact(rows_logits[row][tops[row]]))
+            })
+        };
+        let probability = Rc::new(move |answers: &[Answer], row: usize, class: usize| {
             let grads = &answers[0].logit_grads;
             // Where it is the label the gradient is `p - 1`.
-            match c {
-                1 => Number { value: 1.0 + grads.at(row as usize).value, ..grads.at(row as usize) },
-                _ => grads.at(at(row, (class + 1) % c) * c + class),
-            }
-        };
+            let copy = match () {
+                () if c == 1 => return Number { value: 1.0 + grads.at(row).value, ..grads.at(row) },
+                () if all => (class + 1) % c,
+                () => usize::from(class == top[row]),
+            };
+            grads.at((row * copies + copy) * c + class)
+        });
         // Row and class of each element, in the layout of the logits.
-        let mut places = vec![(0, 0); logits.values.len()];
+        let mut places = vec![(0, 0); elements];
         for row in 0..rows {
             for class in 0..classes {
-                places[shape.index(row, class) as usize] = (row, class as usize);
+                places[shape.index(row, class) as usize] = (row as usize, class as usize);
             }
         }
-        // The largest logit is finite unless the row is not.
-        let largest: Vec<(usize, f64)> = (0..rows)
-            .map(|row| {
-                let values: Vec<f64> = row_logits(&by_upstream, row);
-                let top = argmax(&values);
-                (top, values[top])
-            })
-            .collect();
-        let bad: Vec<bool> = (0..rows).map(|row| is_bad(&row_logits(&by_upstream, row))).collect();
         let upstream: Vec<f64> = upstream.values.iter().map(|g| f64::from(*g)).collect();
         for (name, mut want) in self.expected()? {
             let places = places.clone();
             let per_row = name == "lse";
             for (index, want) in want.iter_mut().enumerate() {
-                let row = if per_row { index } else { places.get(index).map_or(0, |place| place.0 as usize) };
+                let row = if per_row { index } else { places.get(index).map_or(0, |place| place.0) };
                 if bad.get(row) == Some(&true) && !want.is_nan() {
                     *want = f64::NAN;
                     deviate(&mut work.deviations, Deviation::NotFinite);
                 }
             }
             let read: Read = match name.as_str() {
-                "log_prob" => Box::new(move |a| {
-                    places
-                        .iter()
-                        .map(|&(row, class)| a[0].row_losses.at(at(row, class)).scaled(-1.0))
-                        .collect()
-                }),
+                "log_prob" => {
+                    let (lse, rows_logits) = (Rc::clone(&lse), rows_logits.clone());
+                    let log_prob = move |a: &[Answer], row: usize, class: usize| match all {
+                        true => a[0].row_losses.at(row * copies + class).scaled(-1.0),
+                        false => lse(a, row).scaled(-1.0).plus(Number::exact(rows_logits[row][class])),
+                    };
+                    Box::new(move |a| places.iter().map(|&(row, class)| log_prob(a, row, class)).collect())
+                }
                 "prob" => {
+                    let probability = Rc::clone(&probability);
                     Box::new(move |a| places.iter().map(|&(row, class)| probability(a, row, class)).collect())
                 }
                 "lse" => {
-                    let largest = largest.clone();
-                    Box::new(move |a| {
-                        let lse = |(row, &(class, x)): (u32, &(usize, f64))| {
-                            Number { value: x, error: 0.0 }.plus(a[0].row_losses.at(at(row, class)))
-                        };
-                        (0..).zip(&largest).map(lse).collect()
-                    })
+                    let lse = Rc::clone(&lse);
+                    Box::new(move |a| (0..rows as usize).map(|row| lse(a, row)).collect())
                 }
                 "grad_log_softmax" => {
                     Box::new(|a| a[1].logit_grads.iter().map(|grad| grad.scaled(-1.0)).collect())
                 }
                 "grad_softmax" => {
-                    let upstream = upstream.clone();
+                    let (upstream, probability) = (upstream.clone(), Rc::clone(&probability));
                     Box::new(move |a| {
                         let mut means = vec![Number::default(); rows as usize];
                         for (&(row, class), g) in places.iter().zip(&upstream) {
-                            let mean = &mut means[row as usize];
+                            let mean = &mut means[row];
                             *mean = mean.plus(probability(a, row, class).scaled(*g));
                         }
-                        let grad = |(&(row, class), g): (&(u32, usize), &f64)| {
-                            let less = means[row as usize].scaled(-1.0).plus(Number::exact(*g));
+                        let grad = |(&(row, class), g): (&(usize, usize), &f64)| {
+                            let less = means[row].scaled(-1.0).plus(Number::exact(*g));
                             probability(a, row, class).times(less)
                         };
                         places.iter().zip(&upstream).map(grad).collect()
@@ -798,7 +798,10 @@ impl Mapper<'_> {
         let live = self.live()?;
         let labels = self.labels("labels")?;
         let (spec, shape) = self.counting(labels.len())?;
-        let counts = self.counts("class_counts")?;
+        let counts = match self.has("class_counts") {
+            true => self.counts("class_counts")?,
+            false => cpu::class_counts(&spec, &shape, &labels),
+        };
         if counts.len() != shape.classes as usize {
             return malformed(format!("{} counts for {} classes", counts.len(), shape.classes));
         }

@@ -7,7 +7,7 @@ use std::fmt;
 
 use wgpu_cross_entropy::error::{BindError, HostError, PlanError};
 use wgpu_cross_entropy::kernels::{
-    ClassCounts, ClassCountsBuffers, ClassWeightsBuffers, ClassWeightsKernel, CostGatherBuffers,
+    ClassCountsBuffers, ClassCountsKernel, ClassWeightsBuffers, ClassWeightsKernel, CostGatherBuffers,
     CostGatherKernel, TableLayout,
 };
 use wgpu_cross_entropy::tolerance::{FLUSHED, ULP, tolerances};
@@ -158,7 +158,7 @@ impl Device {
 
     fn counts(&self, spec: &Spec, shape: Shape, labels: &[i32]) -> Result<Vec<u32>, Refusal> {
         let config = Config::new(&self.gpu.device, spec, shape, &Options::default())?;
-        let kernel = ClassCounts::new(&self.gpu.device, &config)?;
+        let kernel = ClassCountsKernel::new(&self.gpu.device, &config)?;
         let labels = self.buffer(bytemuck::cast_slice(labels));
         let counts = self.buffer(&vec![0; shape.classes as usize * 4]);
         let bound = kernel.bind(

@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 
 use wgpu_cross_entropy::cpu::{self, Target};
-use wgpu_cross_entropy::{
-    ClassWeights, Denominator, LOGIT_LIMIT, Reduction, SampleWeights, Targets, WeightScope,
-};
+use wgpu_cross_entropy::{ClassWeights, Denominator, LOGIT_LIMIT, Reduction, SampleWeights, WeightScope};
 
 use crate::cases::Stop;
 use crate::work::{Deviation, Loss};
@@ -122,6 +120,7 @@ pub struct Rules<'a> {
 }
 
 impl<'a> Rules<'a> {
+    /// Works out the denominator.
     pub fn new(loss: &'a Loss) -> Self {
         let counts = match loss.spec.needs_counts() {
             true => cpu::class_counts(&loss.spec, &loss.shape, &loss.labels),
@@ -193,6 +192,9 @@ impl<'a> Rules<'a> {
     }
 
     /// From `scale (p - t)` to `scale (p sum(t) - t)`: `p = g / scale + t`.
+    ///
+    /// # Errors
+    /// Where there are not as many gradients as logits.
     pub fn true_derivative(
         &self,
         expected: &mut Expected,
@@ -221,6 +223,7 @@ impl<'a> Rules<'a> {
         Ok(())
     }
 
+    /// Everything but the gradient of targets that do not sum to 1.
     pub fn apply(&self, expected: &mut Expected, deviations: &mut Vec<Deviation>) {
         let loss = self.loss;
         let mean = matches!(loss.spec.reduction, Reduction::Mean(_));
