@@ -7,7 +7,7 @@ use crate::spec::{
     ClassWeights, ClassesOver, Denominator, LogitBias, Reduction, SampleWeights, Spec, Targets, WeightScheme,
     WeightScope,
 };
-use crate::wgsl::{Element, Numbers, Stage, Strategy, Variant};
+use crate::wgsl::{BinaryVariant, Element, Numbers, Stage, Strategy, Variant};
 
 /// How logits and gradients are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -266,6 +266,7 @@ impl Config {
                 cost_gather: spec.cost_gather,
                 cost_lambda: spec.cost_lambda,
             },
+            binary: BinaryVariant::default(),
         };
         let why = match (options.strategy, class_first) {
             (Some(_), _) => "asked for".to_owned(),

@@ -2,6 +2,10 @@
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
 
+mod binary;
+mod binary_config;
+mod binary_plan;
+pub mod binary_tolerance;
 mod config;
 pub mod cpu;
 mod device;
@@ -16,6 +20,13 @@ mod spec;
 pub mod tolerance;
 mod validate;
 pub mod wgsl;
+pub use binary::{
+    BinaryDenominator, BinaryInputs, BinaryOutput, BinaryReduction, BinarySpec, BinaryTotals, PosWeight,
+};
+pub use binary_config::{BinaryConfig, BinaryOptions, BinaryParams, ElementTile};
+#[cfg(not(target_family = "wasm"))]
+pub use binary_plan::compute_binary_blocking;
+pub use binary_plan::{BinaryBatch, BinaryCrossEntropy, BoundBinaryStep, compute_binary};
 pub use config::{Config, Dtype, MAX_THREAD_CLASSES, Options, RULES, Rule};
 pub use device::{DeviceOptions, Gpu};
 #[cfg(not(target_family = "wasm"))]

@@ -6,7 +6,7 @@
 use crate::config::Config;
 use crate::error::{BindError, PlanError};
 use crate::shape::Shape;
-use crate::wgsl::{self, Binding, Element, Stage};
+use crate::wgsl::{self, Binding, Element, Source, Stage};
 use std::sync::OnceLock;
 
 /// What a kernel is told about its dispatch: the twin of `Params` in `shaders/parts/params.wgsl`.
@@ -59,8 +59,19 @@ pub struct Params {
     pub external_base: u32,
 }
 
-impl Params {
+/// A block of parameters: what a shader's `Params` is the twin of.
+pub(crate) trait ParamBlock: bytemuck::Pod {
+    /// The field for the width of the grid.
+    fn groups_x_mut(&mut self) -> &mut u32;
     /// The field that tells a binding's base, where its data may start anywhere.
+    fn base_mut(&mut self, binding: &str) -> Option<&mut u32>;
+}
+
+impl ParamBlock for Params {
+    fn groups_x_mut(&mut self) -> &mut u32 {
+        &mut self.groups_x
+    }
+
     fn base_mut(&mut self, binding: &str) -> Option<&mut u32> {
         Some(match binding {
             "LOGITS" => &mut self.logits_base,
@@ -148,7 +159,7 @@ impl Capabilities {
 
     /// Bytes of data that a binding holds for sure, wherever in its buffer the data starts. At most 2 GiB, so
     /// that a word's index in a binding stays far below 2^32 even as a byte offset.
-    fn usable_binding(&self) -> u64 {
+    pub(crate) fn usable_binding(&self) -> u64 {
         self.max_binding_size.min(1 << 31).saturating_sub(u64::from(self.offset_alignment)) & !3
     }
 }
@@ -258,6 +269,14 @@ impl<'a> Region<'a> {
         Ok(Self { name, buffer, offset, size: need })
     }
 
+    /// Checks that it starts at a multiple of `align` bytes: shaders see it as an array of elements of that size.
+    pub fn aligned_to(self, align: u64) -> Result<Self, BindError> {
+        match self.offset.is_multiple_of(align) {
+            true => Ok(self),
+            false => Err(BindError::Offset { name: self.name, offset: self.offset, align }),
+        }
+    }
+
     /// A part of it.
     pub fn part(&self, offset: u64, size: u64) -> Self {
         Self { offset: self.offset + offset, size, ..*self }
@@ -281,16 +300,26 @@ pub(crate) struct Program {
 
 impl Program {
     pub fn new(device: &wgpu::Device, stage: Stage, config: &Config) -> Result<Self, PlanError> {
-        let caps = *config.capabilities();
         let variant = config.variant_of(stage);
         let source = wgsl::source(stage, &variant);
+        Self::from_source(device, stage, *config.capabilities(), variant.workgroup_size, source)
+    }
+
+    /// The same from a text made elsewhere.
+    pub fn from_source(
+        device: &wgpu::Device,
+        stage: Stage,
+        caps: Capabilities,
+        workgroup_size: u32,
+        source: Source,
+    ) -> Result<Self, PlanError> {
         let buffers = source.bindings.len() as u64;
         if buffers > u64::from(caps.max_storage_buffers) {
             let limit = u64::from(caps.max_storage_buffers);
             return Err(PlanError::Limit { what: "number of storage buffers", got: buffers, limit });
         }
-        if variant.workgroup_size > caps.max_workgroup_size {
-            let (got, limit) = (u64::from(variant.workgroup_size), u64::from(caps.max_workgroup_size));
+        if workgroup_size > caps.max_workgroup_size {
+            let (got, limit) = (u64::from(workgroup_size), u64::from(caps.max_workgroup_size));
             return Err(PlanError::Limit { what: "workgroup_size", got, limit });
         }
         let kernel = stage.file();
@@ -343,14 +372,14 @@ impl Program {
 
     /// Plans a dispatch of `groups` workgroups: fills in the bases of `params`, checks the bindings against each
     /// other. `regions` are looked up by the names in the text; every binding but `PARAMS` must be there.
-    pub fn plan(
+    pub fn plan<P: ParamBlock>(
         &self,
-        mut params: Params,
+        mut params: P,
         groups: u64,
         regions: &[(&'static str, Region<'_>)],
     ) -> Result<Planned, BindError> {
         let (x, y) = grid(groups, self.caps.max_groups);
-        params.groups_x = x;
+        *params.groups_x_mut() = x;
         let align = u64::from(self.caps.offset_alignment);
         let mut bound: Vec<Option<BoundBuffer>> = Vec::new();
         let mut used: Vec<(&Binding, &Region<'_>)> = Vec::new();
@@ -384,6 +413,7 @@ impl Program {
             }
             bound.push(Some(BoundBuffer { buffer: region.buffer.clone(), offset: start, size }));
         }
+        let params = bytemuck::bytes_of(&params).to_vec();
         Ok(Planned { program: self.clone(), params, grid: [x, y], bound })
     }
 }
@@ -427,7 +457,8 @@ impl RowProgram {
 #[derive(Debug)]
 pub(crate) struct Planned {
     program: Program,
-    params: Params,
+    /// The bytes of a [`ParamBlock`].
+    params: Vec<u8>,
     grid: [u32; 2],
     /// By binding number; none for the parameters.
     bound: Vec<Option<BoundBuffer>>,
@@ -461,8 +492,8 @@ impl Bound {
             return Ok(Self::default());
         }
         let align = u64::from(device.limits().min_storage_buffer_offset_alignment);
-        let size = size_of::<Params>() as u64;
-        let stride = size.next_multiple_of(align);
+        let largest = planned.iter().map(|planned| planned.params.len()).max().unwrap_or_default();
+        let stride = (largest as u64).next_multiple_of(align);
         let (made, refused) = scoped(device, || {
             let buffer = device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("wgpu_cross_entropy.params"),
@@ -475,8 +506,9 @@ impl Bound {
                 .zip(0u64..)
                 .map(|(planned, number)| {
                     let at = number * stride;
+                    let size = planned.params.len() as u64;
                     if let Ok(mut view) = buffer.get_mapped_range_mut(at..at + size) {
-                        view.copy_from_slice(bytemuck::bytes_of(&planned.params));
+                        view.copy_from_slice(&planned.params);
                     }
                     let entries: Vec<_> = planned
                         .bound

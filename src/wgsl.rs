@@ -10,6 +10,11 @@
 use crate::spec::Targets;
 use std::collections::HashSet;
 
+mod binary;
+
+pub(crate) use binary::positions_per_group;
+pub use binary::{BinaryVariant, ELEMENTS_PER_GROUP};
+
 macro_rules! shader {
     ($path:literal) => {
         ($path, include_str!(concat!("../shaders/", $path)))
@@ -18,6 +23,13 @@ macro_rules! shader {
 
 /// Every shader file: path below `shaders/`, and text.
 pub const FILES: &[(&str, &str)] = &[
+    shader!("binary_counts/finish.wgsl"),
+    shader!("binary_counts/rows.wgsl"),
+    shader!("binary_cross_entropy/denominator.wgsl"),
+    shader!("binary_cross_entropy/elements.wgsl"),
+    shader!("binary_cross_entropy/finish.wgsl"),
+    shader!("binary_cross_entropy/sums.wgsl"),
+    shader!("binary_cross_entropy/weights.wgsl"),
     shader!("class_counts/clear.wgsl"),
     shader!("class_counts/direct.wgsl"),
     shader!("class_counts/private.wgsl"),
@@ -33,6 +45,21 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("loss_total/rows.wgsl"),
     shader!("parts/add_row.wgsl"),
     shader!("parts/adjust.wgsl"),
+    shader!("parts/binary_element_weights_given.wgsl"),
+    shader!("parts/binary_element_weights_none.wgsl"),
+    shader!("parts/binary_factors.wgsl"),
+    shader!("parts/binary_grad_out_given.wgsl"),
+    shader!("parts/binary_grad_out_none.wgsl"),
+    shader!("parts/binary_grads_in_place.wgsl"),
+    shader!("parts/binary_grads_separate.wgsl"),
+    shader!("parts/binary_losses_given.wgsl"),
+    shader!("parts/binary_losses_none.wgsl"),
+    shader!("parts/binary_params.wgsl"),
+    shader!("parts/binary_sample_weights_given.wgsl"),
+    shader!("parts/binary_sample_weights_none.wgsl"),
+    shader!("parts/binary_sums.wgsl"),
+    shader!("parts/binary_table.wgsl"),
+    shader!("parts/binary_targets.wgsl"),
     shader!("parts/bias_none.wgsl"),
     shader!("parts/bias_table.wgsl"),
     shader!("parts/class_weights_none.wgsl"),
@@ -120,11 +147,25 @@ pub enum Stage {
     LossTotalRows,
     /// Adds them up.
     LossTotalFinish,
+    /// Partial counts of positives and negatives.
+    BinaryCountsRows,
+    /// Adds them up.
+    BinaryCountsFinish,
+    /// Factors of positives and negatives from the counts.
+    BinaryWeights,
+    /// Partial sums of the weights of targets.
+    BinarySums,
+    /// What a mean over elements divides by.
+    BinaryDenominator,
+    /// Sigmoid losses and gradients.
+    BinaryElements,
+    /// Their totals.
+    BinaryFinish,
 }
 
 impl Stage {
     /// All stages, in the order of the flow.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 20] = [
         Self::ClassCountsClear,
         Self::ClassCountsPrivate,
         Self::ClassCountsDirect,
@@ -138,6 +179,13 @@ impl Stage {
         Self::CrossEntropyBackward,
         Self::LossTotalRows,
         Self::LossTotalFinish,
+        Self::BinaryCountsRows,
+        Self::BinaryCountsFinish,
+        Self::BinaryWeights,
+        Self::BinarySums,
+        Self::BinaryDenominator,
+        Self::BinaryElements,
+        Self::BinaryFinish,
     ];
 
     /// Its file below `shaders/`. The part before a slash or the ending is the kernel's stem.
@@ -156,7 +204,28 @@ impl Stage {
             Self::CrossEntropyBackward => "cross_entropy_backward.wgsl",
             Self::LossTotalRows => "loss_total/rows.wgsl",
             Self::LossTotalFinish => "loss_total/finish.wgsl",
+            Self::BinaryCountsRows => "binary_counts/rows.wgsl",
+            Self::BinaryCountsFinish => "binary_counts/finish.wgsl",
+            Self::BinaryWeights => "binary_cross_entropy/weights.wgsl",
+            Self::BinarySums => "binary_cross_entropy/sums.wgsl",
+            Self::BinaryDenominator => "binary_cross_entropy/denominator.wgsl",
+            Self::BinaryElements => "binary_cross_entropy/elements.wgsl",
+            Self::BinaryFinish => "binary_cross_entropy/finish.wgsl",
         }
+    }
+
+    /// Whether it belongs to the sigmoid losses, whose variants are [`BinaryVariant`]s.
+    pub const fn is_binary(self) -> bool {
+        matches!(
+            self,
+            Self::BinaryCountsRows
+                | Self::BinaryCountsFinish
+                | Self::BinaryWeights
+                | Self::BinarySums
+                | Self::BinaryDenominator
+                | Self::BinaryElements
+                | Self::BinaryFinish
+        )
     }
 
     /// Whether it visits logits, and so comes in row strategies.
@@ -245,6 +314,8 @@ pub struct Variant {
     pub scheme: u32,
     /// The numbers of the spec that are compiled in.
     pub numbers: Numbers,
+    /// What the sigmoid losses differ in. They heed nothing else but the workgroup size.
+    pub binary: BinaryVariant,
 }
 
 /// The numbers of a spec that are pipeline constants: what is off costs nothing.
@@ -327,6 +398,7 @@ impl Default for Variant {
             denominator: 1,
             scheme: 0,
             numbers: Numbers::default(),
+            binary: BinaryVariant::default(),
         }
     }
 }
@@ -408,12 +480,16 @@ pub fn source(stage: Stage, variant: &Variant) -> Source {
         ("COST_LAMBDA", f64::from(numbers.cost_lambda)),
     ];
     let declared = |name: &str| text.contains(&format!("override {name}:"));
+    let constants = if stage.is_binary() { binary::constants(stage, variant) } else { constants.to_vec() };
     let constants = constants.into_iter().filter(|(name, _)| declared(name)).collect();
     Source { text, bindings, constants }
 }
 
 /// The parts behind a stage's own file.
 fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
+    if stage.is_binary() {
+        return binary::parts(stage, &variant.binary);
+    }
     let either = |on: bool, yes, no| if on { yes } else { no };
     let class_weights =
         either(variant.class_weights, "parts/class_weights_table.wgsl", "parts/class_weights_none.wgsl");
@@ -509,6 +585,8 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
             }
             parts.extend(row_parts(stage, variant));
         }
+        // Sigmoid losses went their own way above.
+        _ => {}
     }
     parts
 }
@@ -606,7 +684,7 @@ fn number_bindings(text: &str) -> (String, Vec<Binding>) {
 /// Constants that are mere numbers are at one telling value each.
 pub fn all() -> Vec<(Stage, Variant)> {
     let mut all = Vec::new();
-    for stage in Stage::ALL {
+    for stage in Stage::ALL.into_iter().filter(|stage| !stage.is_binary()) {
         let mut seen = HashSet::new();
         for layout in layouts() {
             for options in 0..1u32 << 9 {
@@ -646,6 +724,7 @@ pub fn all() -> Vec<(Stage, Variant)> {
             }
         }
     }
+    all.extend(binary::all());
     all
 }
 

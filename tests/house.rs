@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The kernels, in the order of the alphabet.
-const STEMS: [&str; 8] = [
+const STEMS: [&str; 10] = [
+    "binary_counts",
+    "binary_cross_entropy",
     "class_counts",
     "class_weights",
     "cost_gather",

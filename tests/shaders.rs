@@ -5,7 +5,7 @@ use naga::back::{glsl, hlsl, msl, pipeline_constants, spv};
 use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use std::mem::offset_of;
 use wgpu_cross_entropy::kernels::TotalsWords;
-use wgpu_cross_entropy::{LOGIT_LIMIT, Params, wgsl};
+use wgpu_cross_entropy::{BinaryParams, LOGIT_LIMIT, Params, wgsl};
 use wgsl::{Source, Stage, Variant};
 
 fn validate(source: &Source, what: &str) -> (naga::Module, ModuleInfo) {
@@ -154,6 +154,33 @@ fn structs_agree_between_rust_and_wgsl() {
     table.push(("values".into(), wgpu_cross_entropy::kernels::TOTALS_SIZE as u32));
     assert_eq!(fields(&module, "Table"), table);
     assert_eq!(size_of::<TotalsWords>() as u64, wgpu_cross_entropy::kernels::TOTALS_SIZE);
+}
+
+#[test]
+fn structs_of_sigmoid_losses_agree_between_rust_and_wgsl() {
+    let (module, _) = validate(&wgsl::source(Stage::BinaryElements, &Variant::default()), "BinaryElements");
+    let params = rust_fields!(BinaryParams:
+        elements columns row_stride first_column first_element batch_elements groups_x partials partials_at
+        positions column_groups focal_gamma alpha_positive alpha_negative smoothing_scale smoothing_half
+        ignore_value pos_weight_min pos_weight_max logits_base targets_base element_weights_base
+        sample_weights_base grad_out_base logit_grads_base element_losses_base binary_counts_base external_base);
+    assert_eq!(fields(&module, "Params"), params);
+    assert_eq!(params.len() * 4, size_of::<BinaryParams>(), "a field of BinaryParams is not listed");
+    // The totals are the softmax's, word by word.
+    let (softmax, _) = validate(&wgsl::source(Stage::CrossEntropy, &Variant::default()), "CrossEntropy");
+    assert_eq!(fields(&module, "Table"), fields(&softmax, "Table"));
+    // A partial sum takes ten words of the table, and the shader says so.
+    let words = fields(&module, "Sums").len();
+    let (_, constant) = module
+        .constants
+        .iter()
+        .find(|(_, constant)| constant.name.as_deref() == Some("SUMS_WORDS"))
+        .expect("a constant SUMS_WORDS");
+    let naga::Expression::Literal(naga::Literal::U32(value)) = module.global_expressions[constant.init]
+    else {
+        panic!("SUMS_WORDS is no literal")
+    };
+    assert_eq!((words, value), (10, 10));
 }
 
 /// Partial sums are as large as the scratch that the host makes for them.

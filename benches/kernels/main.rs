@@ -10,6 +10,8 @@
 //! Each kernel is checked against the oracle before it is timed; one that is wrong is not timed, and the run ends with
 //! exit code 1. `cargo test --benches` runs everything once, at tiny shapes. Without an adapter there is nothing to do.
 
+mod binary_counts;
+mod binary_cross_entropy;
 mod class_counts;
 mod class_weights;
 mod cost_gather;
@@ -28,7 +30,7 @@ use support::{Kernel, SAMPLES, Session};
 use wgpu_cross_entropy::{DeviceOptions, Gpu};
 
 /// In the order of the flow; those that read no logits come first.
-const KERNELS: [Kernel; 8] = [
+const KERNELS: [Kernel; 10] = [
     class_counts::KERNEL,
     class_weights::KERNEL,
     denominator::KERNEL,
@@ -37,6 +39,8 @@ const KERNELS: [Kernel; 8] = [
     cross_entropy::KERNEL,
     cross_entropy_forward::KERNEL,
     cross_entropy_backward::KERNEL,
+    binary_counts::KERNEL,
+    binary_cross_entropy::KERNEL,
 ];
 
 fn main() -> ExitCode {

@@ -6,6 +6,8 @@
 //!
 //! [`compute`] runs the whole flow; the functions of each step are public as well.
 
+mod binary_counts;
+mod binary_cross_entropy;
 mod class_counts;
 mod class_weights;
 mod cost_gather;
@@ -15,6 +17,10 @@ mod cross_entropy_forward;
 mod denominator;
 mod loss_total;
 
+pub use binary_counts::binary_counts;
+pub use binary_cross_entropy::{
+    BinaryElement, binary_cross_entropy, binary_denominator, binary_factors, compute_binary,
+};
 pub use class_counts::class_counts;
 pub use class_weights::{class_weights, log_prior};
 pub use cost_gather::{CostGather, cost_gather};

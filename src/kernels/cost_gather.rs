@@ -13,7 +13,7 @@ pub struct CostGatherBuffers<'a> {
     pub logits: wgpu::BufferBinding<'a>,
     /// `[rows]`, `i32` or `u32`. Read.
     pub labels: wgpu::BufferBinding<'a>,
-    /// `[rows, 2]`: prediction as `u32`, cost as `f32`. Written.
+    /// `[rows, 2]`, at a multiple of 8 bytes: prediction as `u32`, cost as `f32`. Written.
     pub gathered: wgpu::BufferBinding<'a>,
     /// The table; the cost matrix is read; not used where the spec has none.
     pub table: wgpu::BufferBinding<'a>,
@@ -52,7 +52,7 @@ impl CostGatherKernel {
         let logits = logits_region("logits", config, &buffers.logits, bytes)?;
         let labels = per_row("labels", config, &buffers.labels, 4)?;
         let table = table_region(config, &buffers.table)?;
-        let gathered = per_row("gathered", config, &buffers.gathered, Self::GATHERED_SIZE)?;
+        let gathered = per_row("gathered", config, &buffers.gathered, Self::GATHERED_SIZE)?.aligned_to(8)?;
         let program = self.program.for_regions(&[Some(&logits)])?;
         let mut planned = Vec::new();
         for tile in tiles_of_logits(config.shape(), config.capabilities(), 8, 1)? {

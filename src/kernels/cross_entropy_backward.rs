@@ -66,7 +66,7 @@ impl CrossEntropyBackwardKernel {
         let table = table_region(config, &buffers.table)?;
         let grad_out = grad_out_region(config, &buffers.grad_out)?;
         let grads = logit_grads_region(config, &buffers.logit_grads)?;
-        let stats = per_row("row_stats", config, &buffers.row_stats, 32)?;
+        let stats = per_row("row_stats", config, &buffers.row_stats, 32)?.aligned_to(16)?;
         let program = self.program.for_regions(&[Some(&logits), grads.as_ref()])?;
         let mut planned = Vec::new();
         for tile in tiles_of_logits(config.shape(), config.capabilities(), 32, 1)? {

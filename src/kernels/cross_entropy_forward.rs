@@ -69,7 +69,7 @@ impl CrossEntropyForwardKernel {
         let table = table_region(config, &buffers.table)?;
         let weights = sample_weights_region(config, &buffers.sample_weights)?;
         let losses = per_row("row_losses", config, &buffers.row_losses, 4)?;
-        let stats = per_row("row_stats", config, &buffers.row_stats, Self::ROW_STATS_SIZE)?;
+        let stats = per_row("row_stats", config, &buffers.row_stats, Self::ROW_STATS_SIZE)?.aligned_to(16)?;
         let program = self.program.for_regions(&[Some(&logits)])?;
         let mut planned = Vec::new();
         for tile in tiles_of_logits(config.shape(), config.capabilities(), 32, 1)? {

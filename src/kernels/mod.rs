@@ -11,7 +11,15 @@
 //! labels, class_weights, sample_weights -> denominator -----+-> [all-reduce]
 //! logits, labels, sample_weights, table --------------------+-> cross_entropy -> logit_grads, row_losses -> loss_total
 //! ```
+//!
+//! Those of a sigmoid loss meet in a table of their own:
+//!
+//! ```text
+//! targets -> binary_counts -> [all-reduce] -> weights, denominator -> [all-reduce] -> binary_cross_entropy -> logit_grads
+//! ```
 
+mod binary_counts;
+mod binary_cross_entropy;
 mod class_counts;
 mod class_weights;
 mod cost_gather;
@@ -22,6 +30,10 @@ mod denominator;
 mod loss_total;
 mod table;
 
+pub use binary_counts::{BinaryCountsBuffers, BinaryCountsKernel};
+pub use binary_cross_entropy::{
+    BinaryCrossEntropyBuffers, BinaryCrossEntropyKernel, BinaryTableLayout, BoundBinaryCrossEntropy,
+};
 pub use class_counts::{ClassCountsBuffers, ClassCountsKernel};
 pub use class_weights::{ClassWeightsBuffers, ClassWeightsKernel};
 pub use cost_gather::{CostGatherBuffers, CostGatherKernel};
@@ -32,6 +44,7 @@ pub use denominator::{DenominatorBuffers, DenominatorKernel};
 pub use loss_total::{LossTotalBuffers, LossTotalKernel};
 pub use table::{TOTALS_SIZE, TableLayout, TotalsWords};
 
+use crate::binary_config::{BinaryConfig, ElementTile};
 use crate::config::Config;
 use crate::error::BindError;
 use crate::pipeline::{Region, Tile};
@@ -175,4 +188,26 @@ fn logit_groups(config: &Config, rows: u32) -> u64 {
         crate::wgsl::Strategy::Thread => u64::from(rows).div_ceil(u64::from(config.variant().workgroup_size)),
         crate::wgsl::Strategy::Workgroup => u64::from(rows),
     }
+}
+
+/// `[rows, columns]` of 4-byte elements of a sigmoid loss.
+fn elements_region<'a>(
+    name: &'static str,
+    config: &BinaryConfig,
+    binding: &wgpu::BufferBinding<'a>,
+) -> Result<Region<'a>, BindError> {
+    Region::new(name, binding, config.shape().logits_len() * 4, || elements_in_words(config))
+}
+
+/// The elements of a sigmoid loss, for an error.
+fn elements_in_words(config: &BinaryConfig) -> String {
+    let shape = config.shape();
+    format!("{} rows of {} columns, {} apart,", shape.rows, shape.classes, shape.row_stride)
+}
+
+/// The part that belongs to a tile of elements.
+fn elements_of_tile<'a>(config: &BinaryConfig, region: &Region<'a>, tile: &ElementTile) -> Region<'a> {
+    let first = config.word(tile.first);
+    let last = config.word(tile.first + tile.elements - 1);
+    region.part(first * 4, (last - first + 1) * 4)
 }

@@ -157,3 +157,48 @@ fn inputs_may_share_a_buffer() {
         assert!(plan.bind(&gpu.device, &batch).is_ok());
     }
 }
+
+/// What shaders read four words or two at a time starts where they can.
+#[test]
+fn statistics_start_at_whole_elements() {
+    use wgpu_cross_entropy::Config;
+    use wgpu_cross_entropy::kernels::{
+        CostGatherBuffers, CostGatherKernel, CrossEntropyForwardBuffers, CrossEntropyForwardKernel,
+    };
+    for gpu in gpus() {
+        let shape = Shape::new(10, 6);
+        let config = Config::new(&gpu.device, &Spec::default(), shape, &Options::default()).unwrap();
+        let words = |n| buffer(gpu, n, BufferUsages::STORAGE);
+        let (logits, labels, losses, table, stats) = (words(60), words(10), words(10), words(64), words(100));
+        let forward = CrossEntropyForwardKernel::new(&gpu.device, &config).unwrap();
+        let refused = forward.bind(
+            &gpu.device,
+            &CrossEntropyForwardBuffers {
+                logits: logits.as_entire_buffer_binding(),
+                targets: labels.as_entire_buffer_binding(),
+                sample_weights: None,
+                row_losses: losses.as_entire_buffer_binding(),
+                row_stats: part(&stats, 8, 320),
+                table: table.as_entire_buffer_binding(),
+            },
+        );
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "row_stats starts at byte 8; the offset must be a multiple of 16"
+        );
+        let gather = CostGatherKernel::new(&gpu.device, &config).unwrap();
+        let refused = gather.bind(
+            &gpu.device,
+            &CostGatherBuffers {
+                logits: logits.as_entire_buffer_binding(),
+                labels: labels.as_entire_buffer_binding(),
+                gathered: part(&stats, 4, 80),
+                table: table.as_entire_buffer_binding(),
+            },
+        );
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "gathered starts at byte 4; the offset must be a multiple of 8"
+        );
+    }
+}

@@ -4,6 +4,8 @@
 
 mod support;
 
+mod binary_counts;
+mod binary_cross_entropy;
 mod class_counts;
 mod class_weights;
 mod cost_gather;

@@ -1,0 +1,437 @@
+//! The plan of a sigmoid loss: owns what lies between its kernels and records the whole flow into the caller's encoder.
+
+use crate::binary::{BinaryInputs, BinaryOutput, BinarySpec, BinaryTotals, PosWeight};
+use crate::binary_config::{BinaryConfig, BinaryOptions};
+use crate::binary_tolerance::binary_tolerances;
+use crate::cpu;
+use crate::error::{BindError, HostError, PlanError};
+use crate::host::read;
+use crate::kernels::{
+    BinaryCountsBuffers, BinaryCountsKernel, BinaryCrossEntropyBuffers, BinaryCrossEntropyKernel,
+    BinaryTableLayout, BoundBinaryCrossEntropy,
+};
+use crate::pipeline::{Bound, create_buffer};
+use crate::shape::Shape;
+use crate::tolerance::Worst;
+use crate::validate::Validation;
+use wgpu::BufferUsages;
+
+/// The buffers of one batch of a sigmoid loss. Each is (buffer, offset, size); offsets are multiples of 4, and what is
+/// written lies in a buffer of its own. Everything by element is `f32` in the layout of the logits.
+#[derive(Clone, Debug)]
+pub struct BinaryBatch<'a> {
+    /// `[rows, columns]`. Overwritten where `BinaryOptions::in_place` is set.
+    pub logits: wgpu::BufferBinding<'a>,
+    /// `[rows, columns]`, from 0 to 1.
+    pub targets: wgpu::BufferBinding<'a>,
+    /// `[rows, columns]`, where the spec says so.
+    pub element_weights: Option<wgpu::BufferBinding<'a>>,
+    /// `[rows]`, where the spec says so.
+    pub sample_weights: Option<wgpu::BufferBinding<'a>>,
+    /// `[rows, columns]`, where `BinaryOptions::grad_out` is set.
+    pub grad_out: Option<wgpu::BufferBinding<'a>>,
+    /// One `f32`, for `BinaryDenominator::External`.
+    pub external_denominator: Option<wgpu::BufferBinding<'a>>,
+    /// The gradients, unless `BinaryOptions::in_place` is set.
+    pub logit_grads: Option<wgpu::BufferBinding<'a>>,
+    /// `[rows, columns]`, where `BinaryOptions::element_losses` is set.
+    pub element_losses: Option<wgpu::BufferBinding<'a>>,
+}
+
+/// One training step's work, ready to be recorded as often as one likes.
+///
+/// The fields are the steps of the flow, in order: a trainer that all-reduces records them one by one and puts its own
+/// work between them.
+#[derive(Clone, Debug)]
+pub struct BoundBinaryStep {
+    /// Targets to counts; empty without live factors. After it, counts may be all-reduced: a plain sum of `f32`.
+    pub binary_counts: Bound,
+    /// Counts to factors; empty without live factors.
+    pub weights: Bound,
+    /// What the mean divides by. After it, the denominator may be all-reduced.
+    pub denominator: Bound,
+    /// Logits to losses, gradients and totals.
+    pub binary_cross_entropy: Bound,
+}
+
+impl BoundBinaryStep {
+    /// The steps, in the order of the flow.
+    pub fn steps(&self) -> [&Bound; 4] {
+        [&self.binary_counts, &self.weights, &self.denominator, &self.binary_cross_entropy]
+    }
+
+    /// How many dispatches a step has.
+    pub fn dispatches(&self) -> usize {
+        self.steps().iter().map(|bound| bound.dispatches()).sum()
+    }
+}
+
+/// A sigmoid loss for one spec, shape and device: the kernels, compiled, and the buffers between them.
+///
+/// [`BinaryCrossEntropy::encode`] records counts, factors, denominator, losses, gradients and totals. It submits, maps,
+/// polls and allocates nothing.
+#[derive(Debug)]
+pub struct BinaryCrossEntropy {
+    config: BinaryConfig,
+    counts: Option<Counts>,
+    kernel: BinaryCrossEntropyKernel,
+    table_buffer: wgpu::Buffer,
+}
+
+/// What live factors need.
+#[derive(Debug)]
+struct Counts {
+    kernel: BinaryCountsKernel,
+    counts: wgpu::Buffer,
+    partials: wgpu::Buffer,
+}
+
+impl BinaryCrossEntropy {
+    /// Checks spec and shape, compiles the kernels and makes the buffers between them.
+    ///
+    /// # Errors
+    /// [`PlanError`] where the spec does not fit the shape, or either passes what the device can do.
+    pub fn new(
+        device: &wgpu::Device,
+        spec: &BinarySpec,
+        shape: Shape,
+        options: &BinaryOptions,
+    ) -> Result<Self, PlanError> {
+        let config = BinaryConfig::new(device, spec, shape, options)?;
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+        let limit = config.capabilities().max_binding_size;
+        for (name, size) in sizes(&config) {
+            if size > limit {
+                return Err(PlanError::Limit { what: name, got: size, limit });
+            }
+        }
+        let [table, counts, partials] = sizes(&config);
+        let counts = match spec.pos_weight.needs_counts() {
+            false => None,
+            true => Some(Counts {
+                kernel: BinaryCountsKernel::new(device, &config)?,
+                counts: create_buffer(device, counts.0, counts.1, usage, None)?,
+                partials: create_buffer(device, partials.0, partials.1, usage, None)?,
+            }),
+        };
+        let initial = BinaryTableLayout::new(&config).initial(&config);
+        Ok(Self {
+            counts,
+            kernel: BinaryCrossEntropyKernel::new(device, &config)?,
+            table_buffer: create_buffer(device, table.0, table.1, usage, Some(&initial))?,
+            config,
+        })
+    }
+
+    /// Checks the buffers of a batch and makes the bind groups. Once for each set of buffers, not once a step.
+    ///
+    /// # Errors
+    /// [`BindError`] names the buffer, what was expected and what came.
+    pub fn bind(&self, device: &wgpu::Device, batch: &BinaryBatch<'_>) -> Result<BoundBinaryStep, BindError> {
+        let whole = wgpu::Buffer::as_entire_buffer_binding;
+        let counts = self.counts.as_ref();
+        let binary_counts = match counts {
+            None => Bound::default(),
+            Some(own) => own.kernel.bind(
+                device,
+                &BinaryCountsBuffers {
+                    targets: batch.targets.clone(),
+                    partials: whole(&own.partials),
+                    binary_counts: whole(&own.counts),
+                },
+            )?,
+        };
+        let bound = self.kernel.bind(
+            device,
+            &BinaryCrossEntropyBuffers {
+                logits: batch.logits.clone(),
+                targets: batch.targets.clone(),
+                element_weights: batch.element_weights.clone(),
+                sample_weights: batch.sample_weights.clone(),
+                grad_out: batch.grad_out.clone(),
+                external_denominator: batch.external_denominator.clone(),
+                binary_counts: counts.map(|own| whole(&own.counts)),
+                logit_grads: batch.logit_grads.clone(),
+                element_losses: batch.element_losses.clone(),
+                table: whole(&self.table_buffer),
+            },
+        )?;
+        let BoundBinaryCrossEntropy { weights, denominator, elements } = bound;
+        Ok(BoundBinaryStep { binary_counts, weights, denominator, binary_cross_entropy: elements })
+    }
+
+    /// Records the whole flow in a compute pass of its own.
+    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder, step: &BoundBinaryStep) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: Some("wgpu_cross_entropy.binary"),
+            timestamp_writes: None,
+        });
+        self.encode_in(&mut pass, step);
+    }
+
+    /// Records the whole flow in the caller's compute pass.
+    pub fn encode_in(&self, pass: &mut wgpu::ComputePass<'_>, step: &BoundBinaryStep) {
+        for bound in step.steps() {
+            bound.encode(pass);
+        }
+    }
+
+    /// What was chosen for this spec, shape and device.
+    pub fn config(&self) -> &BinaryConfig {
+        &self.config
+    }
+
+    /// The table: bytes `0..64` are the totals ([`BinaryTotals::from_bytes`]), then come the factors; see
+    /// [`BinaryTableLayout`]. Usage `COPY_SRC | COPY_DST`.
+    pub fn table(&self) -> &wgpu::Buffer {
+        &self.table_buffer
+    }
+
+    /// `[columns, 2]` or `[2]`, `f32`, with live factors: sums of `t` and of `1 - t`.
+    pub fn binary_counts(&self) -> Option<&wgpu::Buffer> {
+        self.counts.as_ref().map(|own| &own.counts)
+    }
+
+    /// Every buffer that the plan holds, in bytes, by name.
+    pub fn memory(&self) -> Vec<(&'static str, u64)> {
+        sizes(&self.config).into_iter().filter(|(_, size)| *size > 0).collect()
+    }
+
+    /// Runs this plan on host slices: uploads, records, submits, reads back.
+    ///
+    /// # Errors
+    /// [`HostError`] where the slices do not fit the plan, or the device fails.
+    pub async fn compute(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        inputs: &BinaryInputs<'_>,
+    ) -> Result<BinaryOutput<f32>, HostError> {
+        let (spec, shape, options) = (self.config.spec(), self.config.shape(), self.config.options());
+        inputs.check(spec, shape)?;
+        let in_out = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
+        let make = |name, slice: &[f32]| {
+            let bytes: &[u8] = bytemuck::cast_slice(slice);
+            create_buffer(device, name, bytes.len() as u64, in_out, Some(bytes))
+        };
+        let optional = |name, slice: Option<&[f32]>| slice.map(|slice| make(name, slice)).transpose();
+        let logits = make("logits", inputs.logits)?;
+        let targets = make("targets", inputs.targets)?;
+        let element_weights = optional("element_weights", inputs.element_weights)?;
+        let sample_weights = optional("sample_weights", inputs.sample_weights)?;
+        let ones;
+        let upstream = match (inputs.grad_out, options.grad_out) {
+            (None, true) => {
+                ones = vec![1.0; inputs.logits.len()];
+                Some(&ones[..])
+            }
+            (slice, _) => slice,
+        };
+        let grad_out = optional("grad_out", upstream)?;
+        let external = inputs.external_denominator;
+        let external = optional("external_denominator", external.as_ref().map(std::slice::from_ref))?;
+        let bytes = size_of_val(inputs.logits) as u64;
+        let empty =
+            |name, wanted: bool| wanted.then(|| create_buffer(device, name, bytes, in_out, None)).transpose();
+        let grads = empty("logit_grads", !options.in_place)?;
+        let losses = empty("element_losses", options.element_losses)?;
+        let binding = wgpu::Buffer::as_entire_buffer_binding;
+        let step = self.bind(
+            device,
+            &BinaryBatch {
+                logits: binding(&logits),
+                targets: binding(&targets),
+                element_weights: element_weights.as_ref().map(binding),
+                sample_weights: sample_weights.as_ref().map(binding),
+                grad_out: grad_out.as_ref().map(binding),
+                external_denominator: external.as_ref().map(binding),
+                logit_grads: grads.as_ref().map(binding),
+                element_losses: losses.as_ref().map(binding),
+            },
+        )?;
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor {
+            label: Some("wgpu_cross_entropy.compute_binary"),
+        });
+        self.encode(&mut encoder, &step);
+        queue.submit([encoder.finish()]);
+
+        let layout = BinaryTableLayout::new(&self.config);
+        let head = layout.factors() + layout.factors_size();
+        let table = read(device, queue, "table", &self.table_buffer, head).await?;
+        let mut logit_grads =
+            floats(&read(device, queue, "logit_grads", grads.as_ref().unwrap_or(&logits), bytes).await?);
+        if options.in_place {
+            // Padding keeps the caller's logits there; in an output it is 0.
+            clear_padding(shape, &mut logit_grads);
+        }
+        let element_losses = match &losses {
+            Some(losses) => Some(floats(&read(device, queue, "element_losses", losses, bytes).await?)),
+            None => None,
+        };
+        let binary_counts = match self.binary_counts() {
+            Some(counts) => {
+                let size = BinaryCountsKernel::counts_size(&self.config);
+                Some(floats(&read(device, queue, "binary_counts", counts, size).await?))
+            }
+            None => None,
+        };
+        let factors =
+            (spec.pos_weight != PosWeight::None).then(|| floats(&table[layout.factors() as usize..]));
+        let totals = BinaryTotals::from_bytes(&table).unwrap_or_default();
+        Ok(BinaryOutput { totals, element_losses, logit_grads, binary_counts, factors })
+    }
+
+    /// [`BinaryCrossEntropy::compute`], waiting.
+    ///
+    /// # Errors
+    /// As [`BinaryCrossEntropy::compute`].
+    #[cfg(not(target_family = "wasm"))]
+    pub fn compute_blocking(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        inputs: &BinaryInputs<'_>,
+    ) -> Result<BinaryOutput<f32>, HostError> {
+        pollster::block_on(self.compute(device, queue, inputs))
+    }
+
+    /// Runs this plan's own pipelines and the oracle on the same inputs and compares every output.
+    ///
+    /// # Errors
+    /// [`HostError`] where the slices do not fit the plan, or the device fails. A difference is no error: see
+    /// [`Validation::passed`].
+    pub async fn validate(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        inputs: &BinaryInputs<'_>,
+    ) -> Result<Validation, HostError> {
+        let got = self.compute(device, queue, inputs).await?;
+        let want = cpu::compute_binary(self.config.spec(), self.config.shape(), inputs)?;
+        Ok(Validation::of_binary(&self.config, inputs, &got, &want))
+    }
+
+    /// [`BinaryCrossEntropy::validate`], waiting.
+    ///
+    /// # Errors
+    /// As [`BinaryCrossEntropy::validate`].
+    #[cfg(not(target_family = "wasm"))]
+    pub fn validate_blocking(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        inputs: &BinaryInputs<'_>,
+    ) -> Result<Validation, HostError> {
+        pollster::block_on(self.validate(device, queue, inputs))
+    }
+}
+
+impl Validation {
+    /// Compares an output of a sigmoid loss with the oracle's, for the same batch.
+    pub fn of_binary(
+        config: &BinaryConfig,
+        inputs: &BinaryInputs<'_>,
+        got: &BinaryOutput<f32>,
+        want: &BinaryOutput<f64>,
+    ) -> Self {
+        let allowed = binary_tolerances(config, inputs, want);
+        let (t, w) = (&got.totals, &want.totals);
+        let one = |name, got: f32, want: f64, tolerance: f64| Worst::of(name, &[got], &[want], &[tolerance]);
+        let count = |name, got: u32, want: u32| Worst {
+            name,
+            elements: 1,
+            index: 0,
+            got: got.into(),
+            want: want.into(),
+            tolerance: 0.0,
+        };
+        let mut outputs = vec![
+            one("loss", t.loss, w.loss, allowed.loss),
+            one("loss_sum", t.loss_sum, w.loss_sum, allowed.loss_sum),
+            one("denominator", t.denominator, w.denominator, allowed.denominator),
+            one("weight_sum", t.weight_sum, w.weight_sum, allowed.weight_sum),
+            one("sample_weight_sum", t.sample_weight_sum, w.sample_weight_sum, allowed.sample_weight_sum),
+            Worst::of("logit_grads", &got.logit_grads, &want.logit_grads, &allowed.logit_grads),
+            count("valid", t.valid, w.valid),
+            count("ignored", t.ignored, w.ignored),
+            count("nonfinite", t.nonfinite, w.nonfinite),
+            count("first_bad", t.first_bad.unwrap_or(u32::MAX), w.first_bad.unwrap_or(u32::MAX)),
+            count("correct", t.correct, w.correct),
+            count("nonzero", t.nonzero, w.nonzero),
+        ];
+        // A plan need not write each element's loss.
+        if let (Some(got), Some(want)) = (&got.element_losses, &want.element_losses) {
+            outputs.push(Worst::of("element_losses", got, want, &allowed.element_losses));
+        }
+        for (name, got, want, allowed) in [
+            ("binary_counts", &got.binary_counts, &want.binary_counts, &allowed.binary_counts),
+            ("factors", &got.factors, &want.factors, &allowed.factors),
+        ] {
+            if let Some(want) = want {
+                outputs.push(Worst::of(name, got.as_deref().unwrap_or_default(), want, allowed));
+            }
+        }
+        Self { outputs }
+    }
+}
+
+/// Computes one batch of a sigmoid loss on a device: uploads, runs, reads back, the elements' losses included where there
+/// is room for them.
+///
+/// # Errors
+/// [`HostError`] where slices, spec and shape do not fit each other, or the device fails.
+pub async fn compute_binary(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    spec: &BinarySpec,
+    shape: Shape,
+    inputs: &BinaryInputs<'_>,
+) -> Result<BinaryOutput<f32>, HostError> {
+    inputs.check(spec, &shape)?;
+    let options = BinaryOptions {
+        grad_out: inputs.grad_out.is_some(),
+        element_losses: true,
+        // Nobody misses these logits, and a storage buffer is saved.
+        in_place: true,
+        ..BinaryOptions::default()
+    };
+    BinaryCrossEntropy::new(device, spec, shape, &options)?.compute(device, queue, inputs).await
+}
+
+/// [`compute_binary`], waiting.
+///
+/// # Errors
+/// As [`compute_binary`].
+#[cfg(not(target_family = "wasm"))]
+pub fn compute_binary_blocking(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    spec: &BinarySpec,
+    shape: Shape,
+    inputs: &BinaryInputs<'_>,
+) -> Result<BinaryOutput<f32>, HostError> {
+    pollster::block_on(compute_binary(device, queue, spec, shape, inputs))
+}
+
+/// Name and bytes of each buffer between the kernels; 0 where there is none.
+fn sizes(config: &BinaryConfig) -> [(&'static str, u64); 3] {
+    let live = |size| if config.spec().pos_weight.needs_counts() { size } else { 0 };
+    [
+        ("table", BinaryTableLayout::new(config).size()),
+        ("binary_counts", live(BinaryCountsKernel::counts_size(config))),
+        ("binary_counts_partials", live(BinaryCountsKernel::partials_size(config))),
+    ]
+}
+
+/// Sets everything between the rows to 0.
+fn clear_padding(shape: &Shape, values: &mut [f32]) {
+    let columns = shape.classes as usize;
+    for row in values.chunks_mut(shape.row_stride as usize) {
+        let used = columns.min(row.len());
+        row[used..].fill(0.0);
+    }
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(bytemuck::pod_read_unaligned).collect()
+}

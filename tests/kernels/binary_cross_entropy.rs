@@ -1,0 +1,598 @@
+use crate::support::{Guarded, POISON, ROWS, gpus, run};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use wgpu::BufferUsages;
+use wgpu_cross_entropy::kernels::{BinaryCountsKernel, BinaryTableLayout};
+use wgpu_cross_entropy::{
+    BinaryBatch, BinaryConfig, BinaryCrossEntropy, BinaryDenominator, BinaryInputs, BinaryOptions,
+    BinaryOutput, BinaryReduction, BinarySpec, BinaryTotals, Gpu, PosWeight, Shape, Validation,
+    compute_binary_blocking, cpu,
+};
+
+/// A batch that the spec and shape fit.
+#[derive(Clone, Debug)]
+struct Batch {
+    spec: BinarySpec,
+    shape: Shape,
+    logits: Vec<f32>,
+    targets: Vec<f32>,
+    element_weights: Option<Vec<f32>>,
+    sample_weights: Option<Vec<f32>>,
+    grad_out: Option<Vec<f32>>,
+    external: Option<f32>,
+}
+
+impl Batch {
+    /// Unsure, confident (right and wrong) and saturated elements; hard, soft and ignored targets; some weights 0.
+    /// Padding is NaN.
+    fn random(seed: u64, spec: &BinarySpec, shape: Shape) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let len = shape.logits_len() as usize;
+        let mut logits = vec![f32::from_bits(POISON); len];
+        let mut targets = logits.clone();
+        let mut weights = logits.clone();
+        let mut upstream = logits.clone();
+        for row in 0..shape.rows {
+            for column in 0..shape.classes {
+                let at = shape.index(row, column) as usize;
+                let scale = [1.0, 4.0, 20.0, 120.0][rng.random_range(0..4)];
+                logits[at] = (rng.random::<f32>() - 0.5) * 2.0 * scale;
+                targets[at] = match rng.random_range(0..12) {
+                    0..=1 => 1.0,
+                    2 => rng.random(),
+                    3 => spec.ignore_value.unwrap_or(1.0),
+                    _ => 0.0,
+                };
+                weights[at] = if rng.random_range(0..9) == 0 { 0.0 } else { 0.25 + rng.random::<f32>() };
+                upstream[at] = rng.random::<f32>() - 0.3;
+            }
+        }
+        let external = spec.reduction == BinaryReduction::Mean(BinaryDenominator::External);
+        Self {
+            spec: spec.clone(),
+            shape,
+            logits,
+            targets,
+            element_weights: spec.element_weights.then_some(weights),
+            sample_weights: spec
+                .sample_weights
+                .then(|| (0..shape.rows).map(|row| row as f32 % 5.0 / 2.0).collect()),
+            grad_out: Some(upstream),
+            external: external.then_some(37.5),
+        }
+    }
+
+    fn inputs(&self) -> BinaryInputs<'_> {
+        BinaryInputs {
+            logits: &self.logits,
+            targets: &self.targets,
+            element_weights: self.element_weights.as_deref(),
+            sample_weights: self.sample_weights.as_deref(),
+            grad_out: self.grad_out.as_deref(),
+            external_denominator: self.external,
+        }
+    }
+}
+
+/// Everything at once.
+fn full_spec() -> BinarySpec {
+    BinarySpec {
+        pos_weight: PosWeight::Live { per_column: true, min: 0.5, max: 8.0 },
+        focal_gamma: 1.5,
+        focal_alpha: Some(0.25),
+        label_smoothing: 0.1,
+        ignore_value: Some(-1.0),
+        element_weights: true,
+        sample_weights: true,
+        reduction: BinaryReduction::Mean(BinaryDenominator::WeightSum),
+    }
+}
+
+/// Runs a plan on buffers with poison around every one, each starting `at` words into its buffer. Upstream gradients and
+/// element losses as the options say.
+fn run_plan(gpu: &Gpu, batch: &Batch, options: &BinaryOptions, at: usize) -> BinaryOutput<f32> {
+    let Batch { spec, shape, .. } = batch;
+    let plan = BinaryCrossEntropy::new(&gpu.device, spec, *shape, options).unwrap();
+    let logits = Guarded::floats(gpu, at, &batch.logits);
+    let targets = Guarded::floats(gpu, at, &batch.targets);
+    let optional = |slice: &Option<Vec<f32>>| slice.as_ref().map(|slice| Guarded::floats(gpu, at, slice));
+    let element_weights = optional(&batch.element_weights);
+    let sample_weights = optional(&batch.sample_weights);
+    let grad_out = if options.grad_out { optional(&batch.grad_out) } else { None };
+    let external = batch.external.map(|value| Guarded::floats(gpu, at, &[value]));
+    let output = |wanted: bool| wanted.then(|| Guarded::output(gpu, at, batch.logits.len()));
+    let (grads, losses) = (output(!options.in_place), output(options.element_losses));
+    let step = plan
+        .bind(
+            &gpu.device,
+            &BinaryBatch {
+                logits: logits.binding(),
+                targets: targets.binding(),
+                element_weights: element_weights.as_ref().map(Guarded::binding),
+                sample_weights: sample_weights.as_ref().map(Guarded::binding),
+                grad_out: grad_out.as_ref().map(Guarded::binding),
+                external_denominator: external.as_ref().map(Guarded::binding),
+                logit_grads: grads.as_ref().map(Guarded::binding),
+                element_losses: losses.as_ref().map(Guarded::binding),
+            },
+        )
+        .unwrap();
+    if options.max_binding_size.is_some() {
+        assert!(step.binary_cross_entropy.dispatches() > 2, "{} dispatches", step.dispatches());
+    }
+    run(gpu, |pass| plan.encode_in(pass, &step));
+
+    // What lies between the rows must be as it was: poison. Then it is 0, as the oracle has it.
+    let unpadded = |mut values: Vec<f32>| {
+        let mut used = vec![false; values.len()];
+        for row in 0..shape.rows {
+            (0..shape.classes).for_each(|column| used[shape.index(row, column) as usize] = true);
+        }
+        for (value, _) in values.iter_mut().zip(used).filter(|(_, used)| !used) {
+            assert_eq!(value.to_bits(), POISON, "padding was written");
+            *value = 0.0;
+        }
+        values
+    };
+    if grads.is_some() {
+        let unchanged: Vec<u32> = batch.logits.iter().map(|x| x.to_bits()).collect();
+        assert_eq!(logits.read(gpu), unchanged, "logits were written");
+    }
+    let read = |name, buffer, size| -> Vec<u8> {
+        pollster::block_on(wgpu_cross_entropy::read(&gpu.device, &gpu.queue, name, buffer, size)).unwrap()
+    };
+    let layout = BinaryTableLayout::new(plan.config());
+    let table = read("table", plan.table(), layout.factors() + layout.factors_size());
+    let floats = |bytes: &[u8]| bytemuck::pod_collect_to_vec::<u8, f32>(bytes);
+    BinaryOutput {
+        totals: BinaryTotals::from_bytes(&table).unwrap(),
+        element_losses: losses.map(|losses| unpadded(losses.read_floats(gpu))),
+        logit_grads: unpadded(grads.as_ref().unwrap_or(&logits).read_floats(gpu)),
+        binary_counts: plan
+            .binary_counts()
+            .map(|counts| floats(&read("counts", counts, BinaryCountsKernel::counts_size(plan.config())))),
+        factors: (spec.pos_weight != PosWeight::None).then(|| floats(&table[layout.factors() as usize..])),
+    }
+}
+
+/// Options that go with a spec: an upstream gradient takes the last storage buffer.
+fn with_all(in_place: bool, grad_out: bool) -> BinaryOptions {
+    BinaryOptions { in_place, grad_out, element_losses: true, ..BinaryOptions::default() }
+}
+
+/// Runs and compares every output: the worst, in tolerances, and what came.
+fn checked(gpu: &Gpu, batch: &Batch, options: &BinaryOptions, at: usize) -> (f64, BinaryOutput<f32>) {
+    let got = run_plan(gpu, batch, options, at);
+    let mut inputs = batch.inputs();
+    if !options.grad_out {
+        inputs.grad_out = None;
+    }
+    let config = BinaryConfig::new(&gpu.device, &batch.spec, batch.shape, options).unwrap();
+    let want = cpu::compute_binary(&batch.spec, &batch.shape, &inputs).unwrap();
+    let validation = Validation::of_binary(&config, &inputs, &got, &want);
+    assert!(
+        validation.passed(),
+        "{}: {:?}\n{options:?}\n{:?}\n{validation}",
+        gpu.describe(),
+        batch.shape,
+        batch.spec,
+    );
+    (validation.outputs.iter().map(|worst| worst.ratio()).fold(0.0, f64::max), got)
+}
+
+fn check(gpu: &Gpu, batch: &Batch, options: &BinaryOptions, at: usize) -> f64 {
+    checked(gpu, batch, options, at).0
+}
+
+fn bits(output: &BinaryOutput<f32>) -> (Vec<u32>, Vec<u32>, [u32; 4]) {
+    let of = |floats: &[f32]| floats.iter().map(|x| x.to_bits()).collect();
+    let t = &output.totals;
+    (
+        of(output.element_losses.as_deref().unwrap_or_default()),
+        of(&output.logit_grads),
+        [t.loss, t.loss_sum, t.denominator, t.weight_sum].map(f32::to_bits),
+    )
+}
+
+/// Every option at once: rows around a workgroup and a group of elements, columns around a workgroup, aligned and not.
+#[test]
+fn every_number_of_rows_and_columns() {
+    for gpu in gpus() {
+        let mut worst = 0.0f64;
+        let rows = ROWS.iter().map(|&rows| Shape::new(rows, 1));
+        let columns = [2, 3, 5, 16, 64, 65, 129, 1000].map(|columns| Shape::new(21, columns));
+        for (shape, seed) in rows.chain(columns).zip(1..) {
+            let batch = Batch::random(seed, &full_spec(), shape);
+            for (at, in_place) in [(0, false), (3, true)] {
+                worst = worst.max(check(gpu, &batch, &with_all(in_place, in_place), at));
+            }
+        }
+        println!("{}: worst {worst:.3} of the tolerance", gpu.describe());
+    }
+}
+
+/// Every source of factors, every denominator, every other option by itself.
+#[test]
+fn every_option() {
+    use BinaryDenominator::*;
+    let reductions = [Elements, ValidElements, WeightSum, SampleWeightSum, External]
+        .map(BinaryReduction::Mean)
+        .into_iter()
+        .chain([BinaryReduction::None, BinaryReduction::Sum]);
+    let factors = [
+        PosWeight::None,
+        PosWeight::Given(vec![3.5]),
+        PosWeight::Given(vec![3.5, 0.0, 1.0, 0.5, 7.0]),
+        PosWeight::Live { per_column: false, min: 0.0, max: 1e6 },
+        PosWeight::Live { per_column: true, min: 0.0, max: 1e6 },
+        PosWeight::Ratio { per_column: false },
+        PosWeight::Ratio { per_column: true },
+    ];
+    for gpu in gpus() {
+        let mut worst = 0.0f64;
+        let mut seed = 0u64;
+        for reduction in reductions.clone() {
+            for pos_weight in &factors {
+                seed += 1;
+                let bit = |n: u64| (seed >> n) % 2 == 1;
+                let spec = BinarySpec {
+                    pos_weight: pos_weight.clone(),
+                    focal_gamma: [0.0, 0.5, 1.0, 2.0, 3.7][seed as usize % 5],
+                    focal_alpha: bit(0).then_some(0.25),
+                    label_smoothing: if bit(1) { 0.2 } else { 0.0 },
+                    ignore_value: [None, Some(-1.0), Some(f32::NAN), Some(0.0)][seed as usize % 4],
+                    element_weights: bit(2),
+                    sample_weights: bit(1) ^ bit(3),
+                    reduction,
+                };
+                let shape = Shape::new(90, 5).with_row_stride(if bit(0) { 5 } else { 6 });
+                let batch = Batch::random(seed, &spec, shape);
+                let options =
+                    if seed.is_multiple_of(3) { BinaryOptions::default() } else { with_all(bit(2), bit(2)) };
+                worst = worst.max(check(gpu, &batch, &options, seed as usize % 2));
+            }
+        }
+        println!("{}: {seed} specs, worst {worst:.3} of the tolerance", gpu.describe());
+    }
+}
+
+/// The same bits: again, over the logits, and cut into tiles (which may start within a row); without the elements'
+/// losses, the same totals.
+#[test]
+fn the_same_bits() {
+    for gpu in gpus() {
+        for shape in [Shape::new(20_000, 1), Shape::new(9_000, 3).with_row_stride(4), Shape::new(30, 1_000)] {
+            let spec = full_spec();
+            let batch = Batch::random(4, &spec, shape);
+            let first = run_plan(gpu, &batch, &with_all(false, false), 0);
+            for (what, options) in [
+                ("again", with_all(false, false)),
+                ("in place", with_all(true, false)),
+                ("tiled", BinaryOptions { max_binding_size: Some(40_000), ..with_all(false, false) }),
+            ] {
+                // Blocks of 256 whole rows of 1,000 columns fit no such binding.
+                if what == "tiled" && shape.classes == 1_000 {
+                    continue;
+                }
+                let other = run_plan(gpu, &batch, &options, 0);
+                assert_eq!(bits(&first), bits(&other), "{}: {what} {shape:?}", gpu.describe());
+            }
+            let without = run_plan(gpu, &batch, &BinaryOptions::default(), 0);
+            assert_eq!(bits(&first).2, bits(&without).2, "{}: without losses {shape:?}", gpu.describe());
+            assert_eq!(bits(&first).1, bits(&without).1, "{}: without losses {shape:?}", gpu.describe());
+        }
+        // Factors for the whole batch need no whole rows.
+        let spec = BinarySpec { pos_weight: PosWeight::Ratio { per_column: false }, ..full_spec() };
+        let batch = Batch::random(4, &spec, Shape::new(30, 1_000));
+        let first = run_plan(gpu, &batch, &with_all(false, false), 0);
+        let tiled = BinaryOptions { max_binding_size: Some(20_000), ..with_all(false, false) };
+        assert_eq!(bits(&first), bits(&run_plan(gpu, &batch, &tiled, 0)), "{}", gpu.describe());
+    }
+}
+
+/// Every workgroup size.
+#[test]
+fn every_workgroup_size() {
+    for gpu in gpus() {
+        for workgroup_size in [1, 2, 4, 8, 16, 32, 64, 128, 256] {
+            let options = BinaryOptions { workgroup_size: Some(workgroup_size), ..with_all(false, false) };
+            check(gpu, &Batch::random(3, &full_spec(), Shape::new(1_500, 6)), &options, 0);
+        }
+    }
+}
+
+/// NaN spoils its own element only; infinite logits have the limits; ignored elements may hold anything; huge and tiny
+/// numbers, and exponents below 1 on saturated elements.
+#[test]
+fn hostile_elements() {
+    const INF: f32 = f32::INFINITY;
+    const NAN: f32 = f32::NAN;
+    let elements = [
+        (0.5, 1.0),
+        (NAN, 1.0),
+        (0.5, NAN),
+        (0.5, INF),
+        (NAN, -1.0),
+        (INF, -1.0),
+        (INF, 1.0),
+        (INF, 0.0),
+        (-INF, 0.0),
+        (-INF, 1.0),
+        (INF, 0.5),
+        (3e38, 1.0),
+        (3e38, 0.0),
+        (-3e38, 1.0),
+        (-1e38, 0.5),
+        (1e-40, 1.0),
+        (-1e-42, 0.0),
+        (100.0, 1.0),
+        (-100.0, 0.0),
+        (200.0, 0.0),
+        (-0.0, 0.0),
+        (88.0, 1.0),
+        (103.9, 0.999_999_94),
+    ];
+    for gpu in gpus() {
+        let name = gpu.describe();
+        for gamma in [0.0, 0.25, 1.0, 2.0] {
+            for (in_place, ratio) in [(false, false), (true, true)] {
+                let pos_weight = match ratio {
+                    true => PosWeight::Ratio { per_column: false },
+                    false => PosWeight::None,
+                };
+                let spec = BinarySpec {
+                    pos_weight,
+                    focal_gamma: gamma,
+                    ignore_value: Some(-1.0),
+                    reduction: BinaryReduction::Sum,
+                    ..BinarySpec::default()
+                };
+                let batch = Batch {
+                    spec,
+                    shape: Shape::new(elements.len() as u32, 1),
+                    logits: elements.iter().map(|(x, _)| *x).collect(),
+                    targets: elements.iter().map(|(_, t)| *t).collect(),
+                    element_weights: None,
+                    sample_weights: None,
+                    grad_out: None,
+                    external: None,
+                };
+                let options = with_all(in_place, false);
+                let (_, got) = checked(gpu, &batch, &options, 0);
+                let (losses, grads) = (got.element_losses.unwrap(), got.logit_grads);
+                let t = got.totals;
+                assert_eq!((t.ignored, t.nonfinite, t.first_bad), (2, 3, Some(1)), "{name}");
+                assert!(t.loss.is_nan() && t.loss_sum.is_nan(), "{name}: {t:?}");
+                for i in 1..4 {
+                    assert!(losses[i].is_nan() && grads[i].is_nan(), "{name}: {:?}", elements[i]);
+                }
+                for i in 4..6 {
+                    assert_eq!(
+                        (losses[i].to_bits(), grads[i].to_bits()),
+                        (0, 0),
+                        "{name}: {:?}",
+                        elements[i]
+                    );
+                }
+                assert_eq!((losses[6], losses[8]), (0.0, 0.0), "{name}");
+                assert_eq!((losses[7], losses[9], losses[10]), (INF, INF, INF), "{name}");
+                if !ratio {
+                    assert_eq!((grads[7], grads[9]), (1.0, -1.0), "{name}");
+                }
+            }
+        }
+    }
+}
+
+/// One side empty, all ignored, no rows, all weights 0: nothing infinite, nothing NaN.
+#[test]
+fn one_sided_and_empty_batches() {
+    let factors = [
+        PosWeight::Live { per_column: false, min: 0.25, max: 9.0 },
+        PosWeight::Live { per_column: true, min: 0.25, max: 9.0 },
+        PosWeight::Ratio { per_column: false },
+        PosWeight::Ratio { per_column: true },
+    ];
+    for gpu in gpus() {
+        for pos_weight in &factors {
+            for denominator in [BinaryDenominator::Elements, BinaryDenominator::WeightSum] {
+                let spec = BinarySpec {
+                    pos_weight: pos_weight.clone(),
+                    ignore_value: Some(-1.0),
+                    reduction: BinaryReduction::Mean(denominator),
+                    ..BinarySpec::default()
+                };
+                for target in [0.0, 1.0, -1.0] {
+                    for rows in [0, 7] {
+                        let mut batch = Batch::random(1, &spec, Shape::new(rows, 2));
+                        batch.targets.fill(target);
+                        let (_, got) = checked(gpu, &batch, &with_all(false, false), 0);
+                        assert!(got.totals.loss.is_finite(), "{}: {spec:?} {target}", gpu.describe());
+                        assert!(got.logit_grads.iter().all(|grad| grad.is_finite()));
+                        assert!(got.factors.unwrap().iter().all(|factor| factor.is_finite()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A plan's own check of itself, and the call that takes slices.
+#[test]
+fn host_calls() {
+    for gpu in gpus() {
+        let (device, queue) = (&gpu.device, &gpu.queue);
+        let batch = Batch::random(2, &full_spec(), Shape::new(50, 7).with_row_stride(9));
+        let options = with_all(true, true);
+        let plan = BinaryCrossEntropy::new(device, &batch.spec, batch.shape, &options).unwrap();
+        let found = plan.validate_blocking(device, queue, &batch.inputs()).unwrap();
+        assert!(found.passed(), "{}\n{found}", gpu.describe());
+        let got = compute_binary_blocking(device, queue, &batch.spec, batch.shape, &batch.inputs()).unwrap();
+        let again = plan.compute_blocking(device, queue, &batch.inputs()).unwrap();
+        assert_eq!(bits(&got), bits(&again));
+        let wrong = BinaryInputs { targets: &[], ..batch.inputs() };
+        let error = compute_binary_blocking(device, queue, &batch.spec, batch.shape, &wrong).unwrap_err();
+        assert_eq!(error.to_string(), "targets holds 0 elements; 448 are needed");
+    }
+}
+
+/// Two halves of a batch, with counts and denominators summed between the steps, are the whole.
+#[test]
+fn shards_add_up() {
+    let spec = BinarySpec {
+        pos_weight: PosWeight::Ratio { per_column: true },
+        reduction: BinaryReduction::Mean(BinaryDenominator::WeightSum),
+        ..BinarySpec::default()
+    };
+    let (shape, half) = (Shape::new(40, 3), Shape::new(20, 3));
+    let batch = Batch::random(5, &spec, shape);
+    let inputs = BinaryInputs { grad_out: None, ..batch.inputs() };
+    let want = cpu::compute_binary(&spec, &shape, &inputs).unwrap();
+    for gpu in gpus() {
+        let plans: Vec<BinaryCrossEntropy> = (0..2)
+            .map(|_| BinaryCrossEntropy::new(&gpu.device, &spec, half, &BinaryOptions::default()).unwrap())
+            .collect();
+        let buffers: Vec<[Guarded; 3]> = (0..2)
+            .map(|i| {
+                let part = i * 60..(i + 1) * 60;
+                let grads = Guarded::output(gpu, 0, 60);
+                let logits = Guarded::floats(gpu, 0, &batch.logits[part.clone()]);
+                [logits, Guarded::floats(gpu, 0, &batch.targets[part]), grads]
+            })
+            .collect();
+        let steps: Vec<_> = plans
+            .iter()
+            .zip(&buffers)
+            .map(|(plan, [logits, targets, grads])| {
+                let batch = BinaryBatch {
+                    logits: logits.binding(),
+                    targets: targets.binding(),
+                    element_weights: None,
+                    sample_weights: None,
+                    grad_out: None,
+                    external_denominator: None,
+                    logit_grads: Some(grads.binding()),
+                    element_losses: None,
+                };
+                plan.bind(&gpu.device, &batch).unwrap()
+            })
+            .collect();
+        let all_reduce = |of: &dyn Fn(&BinaryCrossEntropy) -> wgpu::Buffer, at: u64, words: usize| {
+            let size = at + words as u64 * 4;
+            let mut sum = vec![0.0f32; words];
+            for plan in &plans {
+                let buffer = of(plan);
+                let read = wgpu_cross_entropy::read(&gpu.device, &gpu.queue, "shard", &buffer, size);
+                let bytes = pollster::block_on(read).unwrap();
+                let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes[at as usize..]);
+                sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+            }
+            for plan in &plans {
+                gpu.queue.write_buffer(&of(plan), at, bytemuck::cast_slice(&sum));
+            }
+        };
+        run(gpu, |pass| steps.iter().for_each(|step| step.binary_counts.encode(pass)));
+        all_reduce(&|plan| plan.binary_counts().unwrap().clone(), 0, 6);
+        run(gpu, |pass| {
+            for step in &steps {
+                step.weights.encode(pass);
+                step.denominator.encode(pass);
+            }
+        });
+        all_reduce(&|plan| plan.table().clone(), 8, 1);
+        run(gpu, |pass| steps.iter().for_each(|step| step.binary_cross_entropy.encode(pass)));
+        let mut loss = 0.0;
+        for (i, (plan, [_, _, grads])) in plans.iter().zip(&buffers).enumerate() {
+            let read = wgpu_cross_entropy::read(&gpu.device, &gpu.queue, "table", plan.table(), 64);
+            loss += f64::from(BinaryTotals::from_bytes(&pollster::block_on(read).unwrap()).unwrap().loss);
+            for (got, want) in grads.read_floats(gpu).iter().zip(&want.logit_grads[i * 60..]) {
+                assert!((f64::from(*got) - want).abs() <= 1e-5 * want.abs() + 1e-9, "{}", gpu.describe());
+            }
+        }
+        assert!((loss - want.totals.loss).abs() < 1e-5 * want.totals.loss, "{}", gpu.describe());
+    }
+}
+
+/// What does not fit is refused with a message that names it, says what was expected and what came.
+#[test]
+fn errors() {
+    for gpu in gpus() {
+        let buffer = |words: u64, usage| {
+            gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size: words * 4,
+                usage,
+                mapped_at_creation: false,
+            })
+        };
+        let storage = BufferUsages::STORAGE;
+        let pool = [60, 60, 60, 59, 10].map(|words| buffer(words, storage));
+        let copied = buffer(60, BufferUsages::COPY_DST);
+        let [logits, targets, grads, short, rows] = &pool;
+        let whole = wgpu::Buffer::as_entire_buffer_binding;
+        let good = BinaryBatch {
+            logits: whole(logits),
+            targets: whole(targets),
+            element_weights: None,
+            sample_weights: None,
+            grad_out: None,
+            external_denominator: None,
+            logit_grads: Some(whole(grads)),
+            element_losses: None,
+        };
+        let shape = Shape::new(10, 6);
+        let refused = |spec: &BinarySpec, options: &BinaryOptions, batch: &BinaryBatch<'_>| {
+            let plan = BinaryCrossEntropy::new(&gpu.device, spec, shape, options).unwrap();
+            plan.bind(&gpu.device, batch).unwrap_err().to_string()
+        };
+        let (plain, options) = (BinarySpec::default(), BinaryOptions::default());
+        let of = |batch: BinaryBatch<'_>| refused(&plain, &options, &batch);
+        assert_eq!(
+            of(BinaryBatch { targets: whole(short), ..good.clone() }),
+            "targets holds 236 bytes; 10 rows of 6 columns, 6 apart, need 240"
+        );
+        assert_eq!(
+            of(BinaryBatch { logits: whole(&copied), ..good.clone() }),
+            "logits lacks usage STORAGE; it has BufferUsages(COPY_DST)"
+        );
+        assert_eq!(
+            of(BinaryBatch { logit_grads: None, ..good.clone() }),
+            "logit_grads is missing; BinaryOptions::in_place is not set"
+        );
+        assert_eq!(
+            of(BinaryBatch { element_losses: Some(whole(targets)), ..good.clone() }),
+            "element_losses is given; the options do not ask for it"
+        );
+        assert_eq!(
+            of(BinaryBatch { logit_grads: Some(whole(logits)), ..good.clone() }),
+            "logits and logit_grads are in one buffer; where one of them is written they need a buffer each"
+        );
+        let in_place = BinaryOptions { in_place: true, ..options };
+        assert_eq!(
+            refused(&plain, &in_place, &good),
+            "logit_grads is given; BinaryOptions::in_place writes gradients over the logits"
+        );
+        let grad_out = BinaryOptions { grad_out: true, ..options };
+        assert_eq!(refused(&plain, &grad_out, &good), "grad_out is missing; the options ask for it");
+        let weighted = BinarySpec { element_weights: true, ..plain.clone() };
+        assert_eq!(refused(&weighted, &options, &good), "element_weights is missing; the spec asks for it");
+        assert_eq!(
+            refused(&weighted, &options, &BinaryBatch { element_weights: Some(whole(rows)), ..good.clone() }),
+            "element_weights holds 40 bytes; 10 rows of 6 columns, 6 apart, need 240"
+        );
+        let external =
+            BinarySpec { reduction: BinaryReduction::Mean(BinaryDenominator::External), ..plain.clone() };
+        assert_eq!(
+            refused(&external, &options, &good),
+            "external_denominator is missing; the spec asks for it"
+        );
+        let new = |spec: &BinarySpec, shape, options: &BinaryOptions| {
+            BinaryCrossEntropy::new(&gpu.device, spec, shape, options).unwrap_err().to_string()
+        };
+        let wrong = BinarySpec { pos_weight: PosWeight::Given(vec![1.0; 5]), ..plain.clone() };
+        assert_eq!(new(&wrong, shape, &options), "pos_weight holds 5 values; 6 are needed");
+        assert!(new(&plain, Shape::class_first(2, 3, 4), &options).starts_with("inner above 1 does not go"));
+        let odd = BinaryOptions { workgroup_size: Some(3), ..options };
+        assert_eq!(new(&plain, shape, &odd), "workgroup_size is 3; a power of two up to 256 is expected");
+    }
+}
