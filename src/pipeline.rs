@@ -634,7 +634,8 @@ fn create_module(device: &wgpu::Device, label: &str, text: String) -> wgpu::Shad
     // below `params.rows`, a class below `params.classes` or an invocation below the workgroup size, times strides
     // whose products `Region::new` and `Planned` have checked against the bindings; labels are compared with
     // `params.classes` before anything is indexed by them. Every loop counts up to a bound by a step of at least
-    // one. No divisor is zero: `inner`, `sample_weight_divisor` and `sample_weight_modulus` are at least 1.
+    // one. No divisor is zero: `inner`, `sample_weight_divisor`,
+    // `sample_weight_modulus` and the binary kernels' columns and column groups are at least 1.
     unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
 }
 

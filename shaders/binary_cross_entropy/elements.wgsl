@@ -94,7 +94,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let sum = far * e + near;
             focus = power(max(sum / one_plus, zero));
             var ratio = select(e / select(vec4<f32>(1.0), sum, sum > zero), vec4<f32>(1.0), near == zero);
-            ratio = select(ratio, zero, sum <= zero & near != zero);
+            ratio = select(ratio, zero, (sum <= zero) & (near != zero));
             let turn = params.focal_gamma * (t_not - t) * (ratio * larger);
             // The loss may be huge where its slope no longer turns.
             slope += select(turn * ce, zero, turn == zero);
