@@ -112,7 +112,7 @@ fn main() -> ExitCode {
     for case in goldens.cases.iter().filter(|case| wanted(case, arguments.filter.as_deref())) {
         // A folder may hold anything: what no check foresaw fails its own case alone.
         let verdict = catch_unwind(AssertUnwindSafe(|| {
-            check(&goldens, case, arguments.oracle, &mut devices, &mut summary.not_run)
+            check(&goldens, case, arguments.oracle, &mut devices, &mut summary)
         }));
         let panicked = || {
             let message = "it panicked; the message stands above";
@@ -159,13 +159,13 @@ fn devices(arguments: &Arguments) -> Result<Vec<Device>, String> {
     }
 }
 
-/// Asks the oracle and the devices. `not_run` collects what passed a limit of a device.
+/// Asks the oracle and the devices. The summary collects what was not compared and what passed a limit of a device.
 fn check(
     goldens: &Goldens,
     case: &Case,
     with_oracle: bool,
     devices: &mut [Device],
-    not_run: &mut Vec<String>,
+    summary: &mut Summary,
 ) -> Verdict {
     let failure =
         |on: &str, what: String| json!({ "case": case.id(), "op": case.op, "on": on, "message": what });
@@ -178,6 +178,9 @@ fn check(
         Ok(solved) => solved,
         Err(error) => return Verdict::Failed(vec![failure("oracle", error.to_string())]),
     };
+    for output in &work.left_out {
+        *summary.left_out.entry(output.clone()).or_default() += 1;
+    }
     let oracle: Vec<work::Answer> = solved.iter().map(|solved| solved.answer.clone()).collect();
     let mut failures = Vec::new();
     let mut runs = 0;
@@ -193,7 +196,7 @@ fn check(
                 let wrong = work.failures(&answers, Some(&oracle));
                 failures.extend(wrong.iter().map(|wrong| failed(case, &name, wrong)));
             }
-            Err(Refusal::Limit(what)) => not_run.push(format!("{}, {name}: {what}", case.id())),
+            Err(Refusal::Limit(what)) => summary.not_run.push(format!("{}, {name}: {what}", case.id())),
             Err(Refusal::Failed(what)) => failures.push(failure(&name, what)),
         }
     }
@@ -234,6 +237,7 @@ struct Summary {
     failures: Vec<Json>,
     skips: Vec<Json>,
     reasons: BTreeMap<String, usize>,
+    left_out: BTreeMap<work::LeftOut, usize>,
     not_run: Vec<String>,
 }
 
@@ -273,6 +277,9 @@ impl Summary {
             println!("{op:<32}{passed:>8}{failed:>8}{skipped:>8}");
         }
         self.reasons.iter().for_each(|(reason, n)| println!("{n:>4} skipped: {reason}"));
+        for (work::LeftOut { name, reason }, n) in &self.left_out {
+            println!("{n:>4} outputs {name} not compared: {reason}");
+        }
         self.not_run.iter().for_each(|what| println!("not run: {what}"));
         println!(
             "{} passed, {} failed, {} skipped",

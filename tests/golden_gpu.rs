@@ -22,7 +22,7 @@ use wgpu_cross_entropy::{DeviceOptions, Gpu};
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
 
 /// How many cases of each op run: as many as the oracle's.
-const RUN: [(&str, usize); 13] = [
+const RUN: [(&str, usize); 14] = [
     ("accuracy", 10),
     ("class_counts", 18),
     ("class_counts_soft", 2),
@@ -31,7 +31,8 @@ const RUN: [(&str, usize); 13] = [
     ("class_weights_from_counts", 5),
     ("cost_matrix_ce", 23),
     ("dynamic_ce", 24),
-    ("dynamic_class_weight_ce", 4),
+    ("dynamic_class_weight_ce", 10),
+    ("effective_number", 38),
     ("fit_epoch", 8),
     ("log_softmax", 10),
     ("softmax_ce", 425),

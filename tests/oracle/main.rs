@@ -11,6 +11,7 @@ mod goldens;
 mod properties;
 #[path = "../support/rules.rs"]
 mod rules;
+mod schemes;
 mod terms;
 #[path = "../support/work.rs"]
 mod work;

@@ -11,8 +11,8 @@ use std::rc::Rc;
 
 use wgpu_cross_entropy::cpu;
 use wgpu_cross_entropy::{
-    ClassWeights, CostMatrix, Denominator, LiveWeights, Reduction, SampleWeights, Shape, Spec, Targets,
-    WeightScheme, WeightScope,
+    ClassWeights, ClassesOver, CostMatrix, Denominator, LiveWeights, Reduction, SampleWeights, Shape, Spec,
+    Targets, WeightScheme, WeightScope,
 };
 
 use crate::golden::{self, Case, Goldens, Part, Tensor};
@@ -20,7 +20,13 @@ use crate::rules::{
     Expected, PADDING, Rules, argmax, class_of, class_weight, deviate, empty_targets, is_bad, row_logits,
     sample_weight, softmax,
 };
-use crate::work::{Answer, Call, Check, Deviation, Loss, Number, Read, Work};
+use crate::work::{Answer, Call, Check, Deviation, LeftOut, Loss, Number, Read, Work};
+
+const NOT_AN_OUTPUT: &str = "the crate has no such output";
+const INVERSE_FREQUENCY: &str =
+    "weights N / n are those of Balanced times the number of classes; there is no such factor";
+const SQRT_INVERSE: &str =
+    "weights sqrt(N / n) are those of InversePower(0.5) but for the scale, which keeps the sum of n w at N";
 
 /// Why a case is no work.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,10 +75,10 @@ pub fn work(goldens: &Goldens, case: &Case) -> Result<Work, Stop> {
         "class_counts_soft" => return mapper.class_counts_soft(),
         "class_weights" => return mapper.class_weights(),
         "class_weights_from_counts" => return mapper.class_weights_from_counts(),
+        "effective_number" => return mapper.effective_number(),
         "class_weight_to_sample_weight" => return mapper.class_weight_to_sample_weight(),
         "accuracy" => return mapper.accuracy(),
         "class_counts_weighted" => "counts weighted by sample weights are not here yet",
-        "effective_number" => "scheme effective_number is not here yet",
         "nll" => "log-probability input is not here yet",
         "cost_matrix_ce_onehot" => "costs summed over tied predictions",
         "bce" | "dynamic_bce" | "dynamic_bce_losses_api" | "sigmoid_focal" | "binary_accuracy" => {
@@ -492,18 +498,44 @@ impl Mapper<'_> {
     }
 
     fn live(&self) -> Result<LiveWeights, Stop> {
-        let absent_weight = self.case.number("absent_class_weight")?.unwrap_or(0.0) as f32;
-        let scheme = match self.case.text("method")? {
-            Some("inverse_count") => WeightScheme::Inverse,
-            Some("balanced_present") => WeightScheme::Balanced,
-            Some(other) => return unsupported(format!("scheme {other} is not here yet")),
-            None => return malformed("params.method is missing"),
+        let Some(method) = self.case.text("method")? else { return malformed("params.method is missing") };
+        self.live_of(method)
+    }
+
+    fn live_of(&self, method: &str) -> Result<LiveWeights, Stop> {
+        let absent = self.case.number("absent_class_weight")?.unwrap_or(0.0);
+        let absent_weight = absent as f32;
+        if f64::from(absent_weight) != absent {
+            return unsupported("a weight of absent classes that f32 cannot hold");
+        }
+        let (scheme, over) = match method {
+            "inverse_count" => (WeightScheme::Inverse, ClassesOver::Present),
+            "balanced_present" => (WeightScheme::Balanced, ClassesOver::Present),
+            "balanced_num_classes" => (WeightScheme::Balanced, ClassesOver::All),
+            "median_frequency" => (WeightScheme::MedianFrequency, ClassesOver::Present),
+            "effective_number" => (WeightScheme::EffectiveNumber(self.beta()?), ClassesOver::All),
+            "inverse_frequency" => return unsupported(INVERSE_FREQUENCY),
+            "sqrt_inverse" => return unsupported(SQRT_INVERSE),
+            "balanced_weighted" => return unsupported("counts weighted by sample weights are not here yet"),
+            other => return unsupported(format!("scheme {other} is not here yet")),
         };
-        Ok(LiveWeights { scheme, absent_weight, ..LiveWeights::default() })
+        Ok(LiveWeights { scheme, over, absent_weight, ..LiveWeights::default() })
+    }
+
+    fn beta(&self) -> Result<f64, Stop> {
+        match self.case.number("beta")? {
+            Some(beta) if (0.0..1.0).contains(&beta) => Ok(beta),
+            Some(_) => unsupported("a beta that is not from 0 to below 1, which the spec refuses"),
+            None => malformed("params.beta is missing"),
+        }
     }
 
     fn dynamic_class_weight_ce(&self) -> Result<Work, Stop> {
-        let live = self.live()?;
+        // The weights `N / n` are not the crate's; over a mean by `N`, the sum of what `1 / n` weights is.
+        let by_sum = self.case.text("method")? == Some("inverse_frequency")
+            && self.case.text("reduction")? == Some("mean")
+            && self.case.text("denominator")? == Some("count");
+        let live = if by_sum { self.live_of("inverse_count")? } else { self.live()? };
         let mut loss = self.loss()?;
         if counted_labels(&mut loss)? {
             return unsupported("rows without a target among counted ones");
@@ -511,7 +543,21 @@ impl Mapper<'_> {
         loss.spec.class_weights = ClassWeights::Live(live);
         self.sample_weights(&mut loss)?;
         self.reduction(&mut loss)?;
-        self.finish(loss)
+        if !by_sum {
+            return self.finish(loss);
+        }
+        if (0..loss.shape.rows).any(|row| class_of(&loss, row).is_none()) {
+            return unsupported(INVERSE_FREQUENCY);
+        }
+        loss.spec.reduction = Reduction::Sum;
+        let mut expected = self.expected()?;
+        let left_out = ["class_weight", "denominator"]
+            .into_iter()
+            .filter_map(|name| expected.remove(name).map(|_| LeftOut::new(name, INVERSE_FREQUENCY)))
+            .collect();
+        let mut work = self.finish_with(loss, expected, Vec::new())?;
+        work.left_out = [work.left_out, left_out].concat();
+        Ok(work)
     }
 
     /// Each row's loss over the count of its class in the batch. The targets are one-hot: their column sums are the
@@ -623,7 +669,7 @@ impl Mapper<'_> {
                     })
                 }
                 _ => {
-                    work.left_out.push(name);
+                    work.left_out.push(LeftOut::new(name, NOT_AN_OUTPUT));
                     continue;
                 }
             };
@@ -743,7 +789,7 @@ impl Mapper<'_> {
                     })
                 }
                 _ => {
-                    work.left_out.push(name);
+                    work.left_out.push(LeftOut::new(name, NOT_AN_OUTPUT));
                     continue;
                 }
             };
@@ -788,7 +834,7 @@ impl Mapper<'_> {
         for (name, want) in self.expected()? {
             match name.as_str() {
                 "class_counts" => work.checks.push(Check { name, want, read: counts_read(0) }),
-                _ => work.left_out.push(name),
+                _ => work.left_out.push(LeftOut::new(name, NOT_AN_OUTPUT)),
             }
         }
         compared(work)
@@ -826,7 +872,7 @@ impl Mapper<'_> {
                     exact(counts.filter(|(_, count)| **count > 0).map(|(class, _)| class as f64))
                 }),
                 _ => {
-                    work.left_out.push(name);
+                    work.left_out.push(LeftOut::new(name, NOT_AN_OUTPUT));
                     continue;
                 }
             };
@@ -845,21 +891,41 @@ impl Mapper<'_> {
 
     /// One case holds every formula; those that the crate has are compared.
     fn class_weights_from_counts(&self) -> Result<Work, Stop> {
+        self.weights_of_counts(|name| self.live_of(name))
+    }
+
+    /// Normalised over all classes and over those present.
+    fn effective_number(&self) -> Result<Work, Stop> {
+        let scheme = WeightScheme::EffectiveNumber(self.beta()?);
+        let live = |over| Ok(LiveWeights { scheme, over, ..LiveWeights::default() });
+        self.weights_of_counts(|name| match name {
+            "weight_c" => live(ClassesOver::All),
+            "weight_p" => live(ClassesOver::Present),
+            "raw" => unsupported("the crate scales these weights to a sum"),
+            _ => unsupported(NOT_AN_OUTPUT),
+        })
+    }
+
+    /// Each expected output is weights of the same counts.
+    fn weights_of_counts(&self, live: impl Fn(&str) -> Result<LiveWeights, Stop>) -> Result<Work, Stop> {
+        if self.case.text("absent")?.is_some_and(|absent| absent != "0") {
+            return unsupported("absent classes that weigh something");
+        }
         let counts = self.counts("class_counts")?;
         let shape = Shape::new(1, length(counts.len())?);
         shape.check().map_err(|error| Stop::Malformed(error.to_string()))?;
         let mut work = Work::default();
         for (name, want) in self.expected()? {
-            let scheme = match name.as_str() {
-                "inverse_count" => WeightScheme::Inverse,
-                "balanced_present" => WeightScheme::Balanced,
-                _ => {
-                    work.left_out.push(name);
+            let live = match live(&name) {
+                Ok(live) => live,
+                Err(Stop::Unsupported { reason }) => {
+                    work.left_out.push(LeftOut::new(name, reason));
                     continue;
                 }
+                Err(malformed) => return Err(malformed),
             };
             let at = work.calls.len();
-            let spec = Spec { class_weights: scheme.into(), ..Spec::default() };
+            let spec = Spec { class_weights: ClassWeights::Live(live), ..Spec::default() };
             work.calls.push(Call::Weights { spec, shape, counts: counts.clone() });
             let read: Read = Box::new(move |answers| answers[at].class_weights.iter().collect());
             work.checks.push(Check { name, want, read });
@@ -879,8 +945,8 @@ impl Mapper<'_> {
         // One class alone has a loss of 0; a class that no row has changes no weight.
         let classes = shape.classes.max(2);
         let class_weights = match self.case.text("method")? {
-            Some("balanced_present") => ClassWeights::Live(self.live()?),
-            None | Some("dict") => {
+            Some(method) if method != "dict" => ClassWeights::Live(self.live_of(method)?),
+            _ => {
                 let mut weights: Vec<f32> = stored.iter().map(|&w| w as f32).collect();
                 if stored.iter().zip(&weights).any(|(&a, &b)| a != f64::from(b)) {
                     return unsupported("class weights that f32 cannot hold");
@@ -888,7 +954,6 @@ impl Mapper<'_> {
                 weights.resize(classes as usize, 0.0);
                 ClassWeights::Given(weights)
             }
-            Some(other) => return unsupported(format!("scheme {other} is not here yet")),
         };
         let rows = labels.len();
         let elements = product(&[rows, classes as usize])?;
@@ -923,7 +988,7 @@ impl Mapper<'_> {
                 }
                 "class_counts" => counts_read(1),
                 _ => {
-                    work.left_out.push(name);
+                    work.left_out.push(LeftOut::new(name, NOT_AN_OUTPUT));
                     continue;
                 }
             };
@@ -960,7 +1025,7 @@ impl Mapper<'_> {
                     }),
                     "accuracy" => one(|answers| Number::exact(plain_accuracy(&answers[1]))),
                     _ => {
-                        work.left_out.push(name);
+                        work.left_out.push(LeftOut::new(name, NOT_AN_OUTPUT));
                         continue;
                     }
                 };
@@ -1066,7 +1131,7 @@ impl Mapper<'_> {
                     a[0].logit_grads.iter().fold(Number::default(), |sum, grad| sum.plus(grad.times(grad)))
                 }),
                 _ => {
-                    work.left_out.push(name);
+                    work.left_out.push(LeftOut::new(name, NOT_AN_OUTPUT));
                     continue;
                 }
             };
@@ -1080,7 +1145,10 @@ impl Mapper<'_> {
 fn compared(work: Work) -> Result<Work, Stop> {
     match work.checks.is_empty() {
         false => Ok(work),
-        true => unsupported(format!("none of the outputs {:?} is the crate's", work.left_out)),
+        true => {
+            let names: Vec<&str> = work.left_out.iter().map(|left| left.name.as_str()).collect();
+            unsupported(format!("none of the outputs {names:?} is the crate's"))
+        }
     }
 }
 

@@ -10,13 +10,10 @@ use wgpu_cross_entropy::kernels::{
     ClassCountsBuffers, ClassCountsKernel, ClassWeightsBuffers, ClassWeightsKernel, CostGatherBuffers,
     CostGatherKernel, TableLayout,
 };
-use wgpu_cross_entropy::tolerance::{FLUSHED, ULP, tolerances};
-use wgpu_cross_entropy::{Bound, Config, CrossEntropy, Gpu, Options, Output, Shape, Spec};
+use wgpu_cross_entropy::tolerance::{FLUSHED, class_weight_error, tolerances};
+use wgpu_cross_entropy::{Bound, ClassWeights, Config, CrossEntropy, Gpu, Options, Output, Shape, Spec};
 
 use crate::work::{Answer, Call, Loss, Number, Numbers, Solved};
-
-/// Relative error of a live class weight: counts and their sum rounded to `f32`, a product, a division.
-const LIVE_WEIGHT: f64 = 4.0 * ULP;
 
 /// So many plans are kept; then all go, for each holds buffers.
 const PLANS: usize = 64;
@@ -102,8 +99,12 @@ impl Device {
             (Call::Weights { spec, shape, counts }, _) => {
                 let values: Vec<f64> =
                     self.weights(spec, *shape, counts)?.into_iter().map(f64::from).collect();
+                let relative = match &spec.class_weights {
+                    ClassWeights::Live(live) => class_weight_error(live, counts),
+                    ClassWeights::None | ClassWeights::Given(_) => 0.0,
+                };
                 let errors = solved.answer.class_weights.values.iter();
-                let errors = errors.map(|w| w.abs() * LIVE_WEIGHT + FLUSHED).collect();
+                let errors = errors.map(|w| w.abs() * relative + FLUSHED).collect();
                 Answer { class_weights: Numbers { values, errors }, ..empty }
             }
             (Call::Gather { spec, shape, logits, labels }, _) => {

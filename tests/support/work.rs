@@ -346,6 +346,22 @@ pub enum Deviation {
     EmptyTarget,
 }
 
+/// An expected output that is not compared.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeftOut {
+    /// Its name in the case.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl LeftOut {
+    /// With its reason.
+    pub fn new(name: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { name: name.into(), reason: reason.into() }
+    }
+}
+
 /// A case in the crate's terms.
 #[derive(Default)]
 pub struct Work {
@@ -356,7 +372,7 @@ pub struct Work {
     /// Where the crate's rule replaces the framework's, without repetitions.
     pub deviations: Vec<Deviation>,
     /// Expected outputs that are none of the crate's.
-    pub left_out: Vec<String>,
+    pub left_out: Vec<LeftOut>,
 }
 
 impl Work {
