@@ -82,7 +82,7 @@ pub fn work(goldens: &Goldens, case: &Case) -> Result<Work, Stop> {
         "nll" => "log-probability input is not here yet",
         "cost_matrix_ce_onehot" => "costs summed over tied predictions",
         "bce" | "dynamic_bce" | "dynamic_bce_losses_api" | "sigmoid_focal" | "binary_accuracy" => {
-            "sigmoid losses are not here yet"
+            "sigmoid losses are not mapped here yet (see BinarySpec)"
         }
         "log_loss" => "probability input is not here yet",
         "sample_weight_indices" | "sample_weight_multioutput" => "host helpers of scikit-learn",
