@@ -185,7 +185,9 @@ impl LiveWeights {
             WeightScheme::EffectiveNumber(beta) => {
                 range("beta", beta as f32, "from 0 to below 1", (0.0..1.0).contains(&beta))
             }
-            WeightScheme::LogFrequency(a) => range("a", a, "above 1 and finite", a > 1.0 && a.is_finite()),
+            WeightScheme::LogFrequency(a) => {
+                range("a", a, "at least 1.001 and finite", a >= 1.001 && a.is_finite())
+            }
         }
     }
 }
@@ -233,7 +235,7 @@ pub enum WeightScheme {
     MedianFrequency,
     /// `1 / log(a + n_c / n)`: ENet, `a` 1.02.
     LogFrequency(
-        /// `a`, above 1.
+        /// `a`, at least 1.001: nearer to 1, WGSL's logarithm of a rare class's frequency could be 0.
         f32,
     ),
 }

@@ -45,9 +45,9 @@ pub const FLUSHED: f64 = f32::MIN_POSITIVE as f64;
 pub fn class_weight_error(live: &LiveWeights, counts: &[u32]) -> f64 {
     let simple = 6.0 * U + 5.0 * ULP;
     let sum = (f64::from(counts.len().div_ceil(256) as u32) + 256.0) * U;
-    let rows: f64 = counts.iter().map(|&count| f64::from(count)).sum();
     let present =
         counts.iter().filter(|&&count| count > 0).map(|&count| f64::from(count) + f64::from(live.smoothing));
+    let rows: f64 = present.clone().sum();
     simple
         + match live.scheme {
             WeightScheme::Balanced | WeightScheme::Inverse | WeightScheme::MedianFrequency => 0.0,
