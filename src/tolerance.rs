@@ -467,6 +467,16 @@ impl Worst {
         self.ratio() <= 1.0
     }
 
+    /// Compares a single number with the oracle's.
+    pub fn one(name: &'static str, got: f32, want: f64, tolerance: f64) -> Self {
+        Self::of(name, &[got], &[want], &[tolerance])
+    }
+
+    /// Compares a count, which must be equal.
+    pub fn count(name: &'static str, got: u32, want: u32) -> Self {
+        Self { name, elements: 1, index: 0, got: got.into(), want: want.into(), tolerance: 0.0 }
+    }
+
     /// Compares an output with the oracle's. `got`, `want` and `tolerance` have one length; a missing element counts
     /// as NaN.
     pub fn of(name: &'static str, got: &[f32], want: &[f64], tolerance: &[f64]) -> Self {

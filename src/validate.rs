@@ -20,15 +20,7 @@ impl Validation {
     pub fn of(config: &Config, inputs: &Inputs<'_>, got: &Output<f32>, want: &Output<f64>) -> Self {
         let allowed = tolerances(config, inputs, want);
         let (t, w) = (&got.totals, &want.totals);
-        let one = |name, got: f32, want: f64, tolerance: f64| Worst::of(name, &[got], &[want], &[tolerance]);
-        let count = |name, got: u32, want: u32| Worst {
-            name,
-            elements: 1,
-            index: 0,
-            got: f64::from(got),
-            want: f64::from(want),
-            tolerance: 0.0,
-        };
+        let (one, count) = (Worst::one, Worst::count);
         let mut outputs = vec![
             one("loss", t.loss, w.loss, allowed.loss),
             one("loss_sum", t.loss_sum, w.loss_sum, allowed.loss_sum),

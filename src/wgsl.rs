@@ -71,6 +71,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/element_half.wgsl"),
     shader!("parts/external_given.wgsl"),
     shader!("parts/external_none.wgsl"),
+    shader!("parts/final_loss.wgsl"),
     shader!("parts/grad_out_one.wgsl"),
     shader!("parts/grad_out_rows.wgsl"),
     shader!("parts/grads_in_place.wgsl"),
@@ -543,7 +544,7 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
         }
         Stage::LossTotalFinish => {
             parts.extend(["parts/table.wgsl", "parts/loss_sums.wgsl", "parts/sum_workgroup.wgsl"]);
-            parts.push("parts/numerics.wgsl");
+            parts.extend(["parts/final_loss.wgsl", "parts/numerics.wgsl"]);
         }
         Stage::CostGather => {
             parts.extend(["parts/logits_read.wgsl", cost]);

@@ -11,21 +11,9 @@ fn main(@builtin(local_invocation_index) index: u32) {
     }
     let all = add_up(sums, index);
     if (index != 0u) { return; }
-    var loss_sum = bitcast<u32>(all.loss);
-    var loss = 0u;
-    if (table.denominator != 0.0) { loss = bitcast<u32>(all.loss / table.denominator); }
-    // +inf + -inf is no number either.
-    if ((all.kinds & 1u) != 0u || all.kinds == 6u) {
-        loss_sum = NAN_BITS;
-        loss = NAN_BITS;
-    } else if (all.kinds != 0u) {
-        loss_sum = select(NEGATIVE_INFINITY_BITS, INFINITY_BITS, all.kinds == 2u);
-        if (table.denominator != 0.0) { loss = loss_sum; }
-        // A negative denominator turns the sign.
-        if (table.denominator < 0.0) { loss = loss ^ 0x80000000u; }
-    }
-    table.loss = loss;
-    table.loss_sum = loss_sum;
+    let loss = final_loss(all.loss, all.kinds, table.denominator);
+    table.loss_sum = loss.x;
+    table.loss = loss.y;
     table.weight_sum = all.weights;
     table.sample_weight_sum = all.sample_weights;
     table.valid_rows = all.valid;

@@ -127,7 +127,7 @@ pub(super) fn parts(stage: Stage, variant: &BinaryVariant) -> Vec<&'static str> 
         }
         Stage::BinaryFinish => {
             parts.extend(sums);
-            parts.push("parts/numerics.wgsl");
+            parts.extend(["parts/final_loss.wgsl", "parts/numerics.wgsl"]);
         }
         _ => {}
     }
