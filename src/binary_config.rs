@@ -279,8 +279,8 @@ impl BinaryConfig {
         self.shape.index(element / self.shape.classes, element % self.shape.classes)
     }
 
-    /// The parameters of a tile, but for the bases.
-    pub(crate) fn params(&self, tile: &ElementTile) -> BinaryParams {
+    /// What a shader is told about a tile, but for the bases, the width of the grid and the partial sums.
+    pub fn params(&self, tile: &ElementTile) -> BinaryParams {
         let (spec, shape) = (&self.spec, &self.shape);
         let alpha = spec.focal_alpha.unwrap_or(0.5);
         let (min, max) = match spec.pos_weight {

@@ -317,8 +317,8 @@ impl Config {
         variant
     }
 
-    /// The parameters of a tile, but for the bases.
-    pub(crate) fn params(&self, tile: &Tile) -> Params {
+    /// What a shader is told about a tile, but for the bases, the width of the grid and the partial sums.
+    pub fn params(&self, tile: &Tile) -> Params {
         let shape = &self.shape;
         let (divisor, modulus, first_row) = match self.spec.sample_weights {
             // Weights a row are bound tile by tile, broadcast ones whole.

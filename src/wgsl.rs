@@ -5,15 +5,17 @@
 //! in order of appearance. So bindings are dense, each one is used, and the layout that the host needs is read
 //! off the text itself.
 //!
-//! The text is public API: an engine with pipelines of its own takes [`source`] and dispatches it.
+//! The text is public API: an engine with pipelines of its own takes [`embedded`] and dispatches it.
 
 use crate::spec::Targets;
 use std::collections::HashSet;
 
 mod binary;
+mod embed;
 
 pub(crate) use binary::positions_per_group;
 pub use binary::{BinaryVariant, ELEMENTS_PER_GROUP};
+pub use embed::{Embedding, embedded, grid, uses_subgroups, workgroups};
 
 macro_rules! shader {
     ($path:literal) => {

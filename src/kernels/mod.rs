@@ -48,8 +48,9 @@ use crate::binary_config::{BinaryConfig, ElementTile};
 use crate::config::Config;
 use crate::error::BindError;
 use crate::pipeline::{Region, Tile};
+use crate::shape::Shape;
 use crate::spec::{SampleWeights, Targets};
-use crate::wgsl::ROWS_PER_GROUP;
+use crate::wgsl::{self, ROWS_PER_GROUP, Stage};
 
 /// Targets as they lie in a buffer: `[rows]` labels, `[rows, 3]` of two labels and a share, or `[rows, classes]`.
 fn targets_region<'a>(config: &Config, targets: &wgpu::BufferBinding<'a>) -> Result<Region<'a>, BindError> {
@@ -97,7 +98,7 @@ fn logits_region<'a>(
 /// The part of logits or gradients that belongs to a tile.
 fn logits_of_tile<'a>(config: &Config, logits: &Region<'a>, tile: &Tile, bytes: u64) -> Region<'a> {
     let shape = config.shape();
-    let of_tile = crate::shape::Shape { rows: tile.rows, ..*shape };
+    let of_tile = Shape { rows: tile.rows, ..*shape };
     let size = (of_tile.logits_len() * bytes).next_multiple_of(4);
     logits.part(shape.index(tile.first_row, 0) * bytes, size)
 }
@@ -184,10 +185,8 @@ fn row_groups(rows: u32) -> u32 {
 
 /// Workgroups of a stage that visits logits.
 fn logit_groups(config: &Config, rows: u32) -> u64 {
-    match config.variant().strategy {
-        crate::wgsl::Strategy::Thread => u64::from(rows).div_ceil(u64::from(config.variant().workgroup_size)),
-        crate::wgsl::Strategy::Workgroup => u64::from(rows),
-    }
+    let shape = Shape { rows, ..*config.shape() };
+    wgsl::workgroups(Stage::CrossEntropy, config.variant(), &shape)
 }
 
 /// `[rows, columns]` of 4-byte elements of a sigmoid loss.
