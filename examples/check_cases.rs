@@ -190,7 +190,7 @@ fn check(
     }
     for device in devices {
         let name = device.describe();
-        match device.answers(&work.calls, &solved) {
+        match pollster::block_on(device.answers(&work.calls, &solved)) {
             Ok(answers) => {
                 runs += 1;
                 let wrong = work.failures(&answers, Some(&oracle));

@@ -314,6 +314,12 @@ pub enum HostError {
     /// The buffers.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Something that the device could not make or run.
+    #[error("the device refused the step: {message}")]
+    Device {
+        /// What wgpu said.
+        message: String,
+    },
     /// The device did not answer in time.
     #[error("the device did not finish within {seconds} s")]
     Timeout {

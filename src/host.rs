@@ -4,7 +4,7 @@ use crate::config::Options;
 use crate::error::HostError;
 use crate::inputs::{Inputs, Output, Totals};
 use crate::kernels::TableLayout;
-use crate::pipeline::create_buffer;
+use crate::pipeline::{Scopes, create_buffer};
 use crate::plan::{Batch, CrossEntropy};
 use crate::shape::Shape;
 use crate::spec::{ClassWeights, LogitBias, Spec, Targets};
@@ -49,16 +49,13 @@ pub fn compute_blocking(
 }
 
 impl CrossEntropy {
-    /// Runs this plan on host slices: uploads, records, submits, reads back.
-    ///
-    /// # Errors
-    /// [`HostError`] where the slices do not fit the plan, or the device fails.
-    pub async fn compute(
+    /// The first half of [`CrossEntropy::compute`]: everything up to the submission. Returns the gradients' buffer.
+    fn submit(
         &self,
         device: &wgpu::Device,
         queue: &wgpu::Queue,
         inputs: &Inputs<'_>,
-    ) -> Result<Output<f32>, HostError> {
+    ) -> Result<wgpu::Buffer, HostError> {
         let (spec, shape) = (self.config().spec(), self.config().shape());
         inputs.check(spec, shape)?;
         let upload = |name, contents: &[u8]| {
@@ -112,17 +109,37 @@ impl CrossEntropy {
         });
         self.encode(&mut encoder, &step);
         queue.submit([encoder.finish()]);
+        Ok(grads.unwrap_or(logits))
+    }
 
+    /// Runs this plan on host slices: uploads, records, submits, reads back.
+    ///
+    /// # Errors
+    /// [`HostError`] where the slices do not fit the plan, or the device fails.
+    pub async fn compute(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        inputs: &Inputs<'_>,
+    ) -> Result<Output<f32>, HostError> {
+        let scopes = Scopes::open(device);
+        let submitted = self.submit(device, queue, inputs);
+        let refused = scopes.close();
+        let grads = submitted?;
+        if let Some(message) = refused.await {
+            return Err(HostError::Device { message });
+        }
+        let (spec, shape) = (self.config().spec(), self.config().shape());
+        let options = self.config().options();
         let layout = TableLayout::new(spec, shape);
         let table = read(device, queue, "table", self.table(), layout.size()).await?;
         let totals = Totals::from_bytes(&table).unwrap_or_default();
         let rows = u64::from(shape.rows) * 4;
         let row_losses = read(device, queue, "row_losses", self.row_losses(), rows).await?;
-        let grads = grads.as_ref().unwrap_or(&logits);
-        let grads = read(device, queue, "logit_grads", grads, logits_bytes.len() as u64).await?;
-        let mut logit_grads = dtype.decode(&grads);
+        let grads = read(device, queue, "logit_grads", &grads, grads.size()).await?;
+        let mut logit_grads = options.dtype.decode(&grads);
         logit_grads.truncate(inputs.logits.len());
-        if in_place {
+        if options.in_place {
             // Padding keeps the caller's logits there; in an output it is 0.
             clear_padding(shape, &mut logit_grads);
         }

@@ -563,24 +563,43 @@ impl Bound {
 fn scoped<T>(device: &wgpu::Device, make: impl FnOnce() -> T) -> (T, Option<String>) {
     #[cfg(not(target_family = "wasm"))]
     {
-        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let scopes = Scopes::open(device);
         let made = make();
-        // In the reverse order of pushing; on native back ends each is ready at once.
-        let errors = [
-            pollster::block_on(internal.pop()),
-            pollster::block_on(memory.pop()),
-            pollster::block_on(validation.pop()),
-        ];
-        (made, errors.into_iter().flatten().next().map(|error| error.to_string()))
+        (made, pollster::block_on(scopes.close()))
     }
     // In a browser the answer comes later, from the event loop, which may not be blocked: there the error goes to
-    // the page's own handler.
+    // the scopes around, such as those of `CrossEntropy::compute`, or to the page's own handler.
     #[cfg(target_family = "wasm")]
     {
         let _ = device;
         (make(), None)
+    }
+}
+
+/// Error scopes around what is done while they are open. Fields are dropped in the reverse order of pushing, which is
+/// how wgpu wants scopes popped.
+pub(crate) struct Scopes {
+    internal: wgpu::ErrorScopeGuard,
+    memory: wgpu::ErrorScopeGuard,
+    validation: wgpu::ErrorScopeGuard,
+}
+
+impl Scopes {
+    pub fn open(device: &wgpu::Device) -> Self {
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+        Self { internal, memory, validation }
+    }
+
+    /// Closes them at once. What wgpu had to say comes at once too on native back ends, and from the event loop in a
+    /// browser.
+    pub fn close(self) -> impl Future<Output = Option<String>> + use<> {
+        let (internal, memory, validation) = (self.internal.pop(), self.memory.pop(), self.validation.pop());
+        async move {
+            let errors = [internal.await, memory.await, validation.await];
+            errors.into_iter().flatten().next().map(|error| error.to_string())
+        }
     }
 }
 

@@ -23,7 +23,7 @@ const PLACES: [(&str, &[&str]); 5] = [
     ("src/kernels", &["mod", "table"]),
     ("src/cpu", &["mod"]),
     ("tests/kernels", &["main", "support", "errors"]),
-    ("benches/kernels", &["main", "support", "copy"]),
+    ("benches/kernels", &["main", "support", "data", "copy"]),
 ];
 
 fn entries(folder: &Path) -> Vec<PathBuf> {

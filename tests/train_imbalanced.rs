@@ -15,6 +15,7 @@ example! {
     data, "../examples/train_imbalanced/data.rs";
     gpu_trainer, "../examples/train_imbalanced/gpu_trainer.rs";
     model, "../examples/train_imbalanced/model.rs";
+    network, "../examples/train_imbalanced/network.rs";
     options, "../examples/train_imbalanced/options.rs";
     report, "../examples/train_imbalanced/report.rs";
     runs, "../examples/train_imbalanced/runs.rs";
@@ -27,8 +28,9 @@ use wgpu_cross_entropy::{DeviceOptions, Gpu};
 
 use cpu_trainer::CpuTrainer;
 use data::{Data, Part, Source};
-use gpu_trainer::{GpuTrainer, Kernels};
+use gpu_trainer::GpuTrainer;
 use model::{Trainer, Training};
+use network::Kernels;
 use options::Options;
 use report::{Computer, Outcome, Score};
 
@@ -118,7 +120,7 @@ fn an_epoch_has_its_own_order() {
 
 #[test]
 fn shaders_are_valid() {
-    for (name, text) in gpu_trainer::shaders() {
+    for (name, text) in network::shaders() {
         let module = naga::front::wgsl::parse_str(&text)
             .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(&text)));
         let flags = naga::valid::ValidationFlags::all();

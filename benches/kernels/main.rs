@@ -18,6 +18,7 @@ mod cost_gather;
 mod cross_entropy;
 mod cross_entropy_backward;
 mod cross_entropy_forward;
+mod data;
 mod denominator;
 mod loss_total;
 mod support;

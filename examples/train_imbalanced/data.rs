@@ -5,6 +5,8 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use wgpu_cross_entropy::{Shape, Spec, cpu};
 
+use crate::model::Training;
+
 /// Which data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -75,6 +77,20 @@ impl Data {
     /// Rows before anything was held out. The three types hold nothing out: their test set is made anew.
     pub fn rows(&self) -> u32 {
         self.class_rows.iter().sum()
+    }
+}
+
+impl Training {
+    /// What suits a data set.
+    pub fn of(data: &Data, epochs: Option<usize>, seed: u64) -> Self {
+        // A batch must be large enough that a grade with a hundredth of the rows is in it more often than not:
+        // live weights know only the classes of their batch.
+        let (batch, usual_epochs, rate) = match data.source {
+            Source::Wine => (256, 60, 1e-3),
+            Source::ThreeTypes => (50, 10, 1e-3),
+        };
+        let widths = vec![data.features, 64, 32, data.classes()];
+        Self { widths, batch, epochs: epochs.unwrap_or(usual_epochs), rate, seed }
     }
 }
 

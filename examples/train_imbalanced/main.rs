@@ -15,6 +15,7 @@ mod cpu_trainer;
 mod data;
 mod gpu_trainer;
 mod model;
+mod network;
 mod options;
 mod picture;
 mod report;
@@ -31,8 +32,9 @@ use wgpu_cross_entropy::{CostMatrix, DeviceOptions, Gpu};
 use agreement::Step;
 use cpu_trainer::CpuTrainer;
 use data::Data;
-use gpu_trainer::{GpuTrainer, Kernels};
+use gpu_trainer::GpuTrainer;
 use model::{Trainer, Training};
+use network::Kernels;
 use options::Options;
 use report::{Computer, Outcome, Score};
 

@@ -6,8 +6,6 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use wgpu_cross_entropy::Totals;
 
-use crate::data::{Data, Source};
-
 /// How to train.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Training {
@@ -22,16 +20,14 @@ pub struct Training {
 }
 
 impl Training {
-    /// What suits a data set.
-    pub fn of(data: &Data, epochs: Option<usize>, seed: u64) -> Self {
-        // A batch must be large enough that a grade with a hundredth of the rows is in it more often than not:
-        // live weights know only the classes of their batch.
-        let (batch, usual_epochs, rate) = match data.source {
-            Source::Wine => (256, 60, 1e-3),
-            Source::ThreeTypes => (50, 10, 1e-3),
-        };
-        let widths = vec![data.features, 64, 32, data.classes()];
-        Self { widths, batch, epochs: epochs.unwrap_or(usual_epochs), rate, seed }
+    /// Numbers in a row.
+    pub fn features(&self) -> usize {
+        self.widths[0]
+    }
+
+    /// Numbers that come out for a row.
+    pub fn classes(&self) -> usize {
+        self.widths[self.widths.len() - 1]
     }
 
     /// Steps in an epoch. Batches are all of one size; the rows that are left over sit this epoch out, other

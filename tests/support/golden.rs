@@ -5,9 +5,9 @@
 
 #![allow(dead_code, reason = "each binary that includes this file uses a part of it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, Metadata};
@@ -156,6 +156,40 @@ struct File {
     data: usize,
 }
 
+impl File {
+    fn new(name: &str, bytes: Vec<u8>) -> Result<Self, Error> {
+        let (header, metadata) =
+            SafeTensors::read_metadata(&bytes).map_err(|e| Error(format!("{name}: {e}")))?;
+        // The header stands behind its own length, eight bytes.
+        Ok(Self { bytes, metadata, data: header + 8 })
+    }
+}
+
+/// The name of the index in its folder.
+pub const INDEX: &str = "index.json";
+
+/// The cases of an index.
+///
+/// # Errors
+/// [`Error`] names the case.
+pub fn read_index(bytes: &[u8]) -> Result<Vec<Case>, Error> {
+    let wrong = |what: String| Error(format!("{INDEX}: {what}"));
+    let index: Value = serde_json::from_slice(bytes).map_err(|e| wrong(e.to_string()))?;
+    match index.get("format").and_then(Value::as_str) {
+        Some("loss-goldens-1") => {}
+        other => return Err(wrong(format!("format is {other:?}, not \"loss-goldens-1\""))),
+    }
+    let listed =
+        index.get("cases").and_then(Value::as_array).ok_or_else(|| wrong("cases is no list".into()))?;
+    let read = |(i, case)| read_case(case).map_err(|what| wrong(format!("cases[{i}]: {what}")));
+    listed.iter().enumerate().map(read).collect()
+}
+
+/// The files that cases lie in, each once.
+pub fn files_of(cases: &[Case]) -> BTreeSet<&str> {
+    cases.iter().map(|case| case.file.as_str()).collect()
+}
+
 /// A folder of cases, wholly in memory.
 pub struct Goldens {
     /// The cases in the order of the index.
@@ -170,25 +204,21 @@ impl Goldens {
     /// [`Error`] names the file, and the case within the index.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, Error> {
         let folder = folder.as_ref();
-        let path = folder.join("index.json");
-        let wrong = |what: String| Error(format!("{}: {what}", path.display()));
-        let index: Value = serde_json::from_slice(&read(&path)?).map_err(|e| wrong(e.to_string()))?;
-        match index.get("format").and_then(Value::as_str) {
-            Some("loss-goldens-1") => {}
-            other => return Err(wrong(format!("format is {other:?}, not \"loss-goldens-1\""))),
-        }
-        let listed =
-            index.get("cases").and_then(Value::as_array).ok_or_else(|| wrong("cases is no list".into()))?;
-        let cases = listed
-            .iter()
-            .enumerate()
-            .map(|(i, case)| read_case(case).map_err(|what| wrong(format!("cases[{i}]: {what}"))))
-            .collect::<Result<Vec<_>, _>>()?;
+        let cases = read_index(&read(&folder.join(INDEX))?)?;
+        Self::new(cases, |file| read(&folder.join(file)))
+    }
+
+    /// Cases ([`read_index`]) and their files, wherever they come from.
+    ///
+    /// # Errors
+    /// [`Error`] names the file; and what `read` fails with.
+    pub fn new(
+        cases: Vec<Case>,
+        mut read: impl FnMut(&str) -> Result<Vec<u8>, Error>,
+    ) -> Result<Self, Error> {
         let mut files = BTreeMap::new();
-        for case in &cases {
-            if !files.contains_key(&case.file) {
-                files.insert(case.file.clone(), read_file(folder.join(&case.file))?);
-            }
+        for file in files_of(&cases) {
+            files.insert(file.to_owned(), File::new(file, read(file)?)?);
         }
         Ok(Self { cases, files })
     }
@@ -428,14 +458,6 @@ impl<'a> Recipe<'a> {
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
     std::fs::read(path).map_err(|e| Error(format!("{}: {e}", path.display())))
-}
-
-fn read_file(path: PathBuf) -> Result<File, Error> {
-    let bytes = read(&path)?;
-    let (header, metadata) =
-        SafeTensors::read_metadata(&bytes).map_err(|e| Error(format!("{}: {e}", path.display())))?;
-    // The header stands behind its own length, eight bytes.
-    Ok(File { bytes, metadata, data: header + 8 })
 }
 
 fn read_case(value: &Value) -> Result<Case, String> {

@@ -15,6 +15,24 @@ use wgpu_cross_entropy::{Bound, ClassWeights, Config, CrossEntropy, Gpu, Options
 
 use crate::work::{Answer, Call, Loss, Number, Numbers, Solved};
 
+/// How many cases of each op of `tests/golden` run on a device: as many as on the oracle.
+pub const RUN: [(&str, usize); 14] = [
+    ("accuracy", 10),
+    ("class_counts", 18),
+    ("class_counts_soft", 2),
+    ("class_weight_to_sample_weight", 12),
+    ("class_weights", 7),
+    ("class_weights_from_counts", 5),
+    ("cost_matrix_ce", 23),
+    ("dynamic_ce", 24),
+    ("dynamic_class_weight_ce", 10),
+    ("effective_number", 38),
+    ("fit_epoch", 8),
+    ("log_softmax", 10),
+    ("softmax_ce", 425),
+    ("softmax_focal", 37),
+];
+
 /// So many plans are kept; then all go, for each holds buffers.
 const PLANS: usize = 64;
 
@@ -66,13 +84,19 @@ impl From<HostError> for Refusal {
 /// An adapter, and the plans that it has compiled.
 pub struct Device {
     gpu: Gpu,
+    options: Options,
     plans: HashMap<String, CrossEntropy>,
 }
 
 impl Device {
     /// For an opened adapter.
     pub fn new(gpu: Gpu) -> Self {
-        Self { gpu, plans: HashMap::new() }
+        Self::with_options(gpu, Options::default())
+    }
+
+    /// The same, in variants other than the ones that the adapter would get.
+    pub fn with_options(gpu: Gpu, options: Options) -> Self {
+        Self { gpu, options, plans: HashMap::new() }
     }
 
     /// Name, back end and driver.
@@ -80,25 +104,29 @@ impl Device {
         self.gpu.describe()
     }
 
-    /// Asks all calls.
+    /// Asks all calls. In a browser the future yields while the GPU works; on native back ends it is ready at once.
     ///
     /// # Errors
     /// [`Refusal`] where the device gives no answer.
-    pub fn answers(&mut self, calls: &[Call], solved: &[Solved]) -> Result<Vec<Answer>, Refusal> {
-        calls.iter().zip(solved).map(|(call, solved)| self.answer(call, solved)).collect()
+    pub async fn answers(&mut self, calls: &[Call], solved: &[Solved]) -> Result<Vec<Answer>, Refusal> {
+        let mut answers = Vec::new();
+        for (call, solved) in calls.iter().zip(solved) {
+            answers.push(self.answer(call, solved).await?);
+        }
+        Ok(answers)
     }
 
-    fn answer(&mut self, call: &Call, solved: &Solved) -> Result<Answer, Refusal> {
+    async fn answer(&mut self, call: &Call, solved: &Solved) -> Result<Answer, Refusal> {
         let empty = Answer::default();
         Ok(match (call, &solved.raw) {
-            (Call::Loss(loss), Some(raw)) => self.loss(loss, raw, &solved.answer)?,
+            (Call::Loss(loss), Some(raw)) => self.loss(loss, raw, &solved.answer).await?,
             (Call::Loss(_), None) => return Err(Refusal::Failed("the oracle has not answered".into())),
             (Call::Counts { spec, shape, labels }, _) => {
-                Answer { class_counts: self.counts(spec, *shape, labels)?, ..empty }
+                Answer { class_counts: self.counts(spec, *shape, labels).await?, ..empty }
             }
             (Call::Weights { spec, shape, counts }, _) => {
                 let values: Vec<f64> =
-                    self.weights(spec, *shape, counts)?.into_iter().map(f64::from).collect();
+                    self.weights(spec, *shape, counts).await?.into_iter().map(f64::from).collect();
                 let relative = match &spec.class_weights {
                     ClassWeights::Live(live) => class_weight_error(live, counts),
                     ClassWeights::None | ClassWeights::Given(_) => 0.0,
@@ -108,7 +136,7 @@ impl Device {
                 Answer { class_weights: Numbers { values, errors }, ..empty }
             }
             (Call::Gather { spec, shape, logits, labels }, _) => {
-                let gathered = self.gather(spec, *shape, logits, labels)?;
+                let gathered = self.gather(spec, *shape, logits, labels).await?;
                 Answer {
                     gathered: gathered.into_iter().map(|(p, cost)| (p, f64::from(cost))).collect(),
                     ..empty
@@ -117,9 +145,9 @@ impl Device {
         })
     }
 
-    fn loss(&mut self, loss: &Loss, raw: &Output<f64>, exact: &Answer) -> Result<Answer, Refusal> {
+    async fn loss(&mut self, loss: &Loss, raw: &Output<f64>, exact: &Answer) -> Result<Answer, Refusal> {
         let inputs = loss.inputs();
-        let options = Options { grad_out: inputs.grad_out.is_some(), ..Options::default() };
+        let options = Options { grad_out: inputs.grad_out.is_some(), ..self.options };
         let key = format!("{:?} {:?} {options:?}", loss.spec, loss.shape);
         if !self.plans.contains_key(&key) {
             if self.plans.len() >= PLANS {
@@ -129,7 +157,7 @@ impl Device {
             self.plans.insert(key.clone(), plan);
         }
         let plan = &self.plans[&key];
-        let got = plan.compute_blocking(&self.gpu.device, &self.gpu.queue, &inputs)?;
+        let got = plan.compute(&self.gpu.device, &self.gpu.queue, &inputs).await?;
         let allowed = tolerances(plan.config(), &inputs, raw);
         let (g, r) = (&got.totals, &raw.totals);
         let number =
@@ -157,8 +185,8 @@ impl Device {
         })
     }
 
-    fn counts(&self, spec: &Spec, shape: Shape, labels: &[i32]) -> Result<Vec<u32>, Refusal> {
-        let config = Config::new(&self.gpu.device, spec, shape, &Options::default())?;
+    async fn counts(&self, spec: &Spec, shape: Shape, labels: &[i32]) -> Result<Vec<u32>, Refusal> {
+        let config = Config::new(&self.gpu.device, spec, shape, &self.options)?;
         let kernel = ClassCountsKernel::new(&self.gpu.device, &config)?;
         let labels = self.buffer(bytemuck::cast_slice(labels));
         let counts = self.buffer(&vec![0; shape.classes as usize * 4]);
@@ -169,11 +197,11 @@ impl Device {
                 class_counts: counts.as_entire_buffer_binding(),
             },
         )?;
-        Ok(bytemuck::pod_collect_to_vec(&self.run(&bound, &counts, shape.classes as usize * 4)?))
+        Ok(bytemuck::pod_collect_to_vec(&self.run(&bound, &counts, shape.classes as usize * 4).await?))
     }
 
-    fn weights(&self, spec: &Spec, shape: Shape, counts: &[u32]) -> Result<Vec<f32>, Refusal> {
-        let config = Config::new(&self.gpu.device, spec, shape, &Options::default())?;
+    async fn weights(&self, spec: &Spec, shape: Shape, counts: &[u32]) -> Result<Vec<f32>, Refusal> {
+        let config = Config::new(&self.gpu.device, spec, shape, &self.options)?;
         let kernel = ClassWeightsKernel::new(&self.gpu.device, &config)?;
         let layout = TableLayout::new(spec, &shape);
         let table = self.buffer(&layout.initial(spec));
@@ -185,20 +213,20 @@ impl Device {
                 table: table.as_entire_buffer_binding(),
             },
         )?;
-        let bytes = self.run(&bound, &table, layout.size() as usize)?;
+        let bytes = self.run(&bound, &table, layout.size() as usize).await?;
         let at = layout.class_weights() as usize;
         let weights = bytes.get(at..at + shape.classes as usize * 4).unwrap_or_default();
         Ok(bytemuck::pod_collect_to_vec(weights))
     }
 
-    fn gather(
+    async fn gather(
         &self,
         spec: &Spec,
         shape: Shape,
         logits: &[f32],
         labels: &[i32],
     ) -> Result<Vec<(u32, f32)>, Refusal> {
-        let config = Config::new(&self.gpu.device, spec, shape, &Options::default())?;
+        let config = Config::new(&self.gpu.device, spec, shape, &self.options)?;
         let kernel = CostGatherKernel::new(&self.gpu.device, &config)?;
         let table = self.buffer(&TableLayout::new(spec, &shape).initial(spec));
         let logits = self.buffer(bytemuck::cast_slice(logits));
@@ -214,7 +242,7 @@ impl Device {
                 table: table.as_entire_buffer_binding(),
             },
         )?;
-        let words: Vec<u32> = bytemuck::pod_collect_to_vec(&self.run(&bound, &gathered, size)?);
+        let words: Vec<u32> = bytemuck::pod_collect_to_vec(&self.run(&bound, &gathered, size).await?);
         Ok(words.chunks_exact(2).map(|pair| (pair[0], f32::from_bits(pair[1]))).collect())
     }
 
@@ -231,12 +259,12 @@ impl Device {
     }
 
     /// Records, submits, reads back.
-    fn run(&self, bound: &Bound, result: &wgpu::Buffer, size: usize) -> Result<Vec<u8>, Refusal> {
+    async fn run(&self, bound: &Bound, result: &wgpu::Buffer, size: usize) -> Result<Vec<u8>, Refusal> {
         let (device, queue) = (&self.gpu.device, &self.gpu.queue);
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         bound.encode(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
         queue.submit([encoder.finish()]);
-        Ok(pollster::block_on(wgpu_cross_entropy::read(device, queue, "golden", result, size as u64))?)
+        Ok(wgpu_cross_entropy::read(device, queue, "golden", result, size as u64).await?)
     }
 }
 
