@@ -32,6 +32,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
         result.b = bitcast<f32>(stats_1.x);
         result.c = bitcast<f32>(stats_1.y);
         result.top_at = stats_1.z;
+        if (KEEPS_HELD) { result.d = bitcast<f32>(stats_1.w); }
         // Checked again: the caller may have written here.
         result.class_index = min(stats_1.w, params.classes - 1u);
     }

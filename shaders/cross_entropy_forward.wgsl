@@ -1,7 +1,7 @@
 // The forward half of `cross_entropy`, for engines that call backward later: losses, and per row what backward needs.
 //
 //     row_losses[i] = factor * base
-//     row_stats[i]  = (reference, others, factor, a), (b, c, top class, class):  p[k] = exp(z[k] - reference) / (1 + others),
+//     row_stats[i]  = (reference, others, factor, a), (b, c, top class, class or d):  p[k] = exp(z[k] - reference) / (1 + others),
 //                     lse = reference + log(1 + others);  factor is NaN for a row that is not finite;  a, b and c as
 //                     `parts/row_single.wgsl` or `parts/row_general.wgsl` says
 //
@@ -32,7 +32,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
             stats_0.z = NAN_BITS;
         } else if (counts) {
             stats_0 = bitcast<vec4<u32>>(vec4<f32>(result.reference, result.others, result.factor, result.a));
-            stats_1 = vec4<u32>(bitcast<u32>(result.b), bitcast<u32>(result.c), result.top_at, result.class_index);
+            let last = select(result.class_index, bitcast<u32>(result.d), KEEPS_HELD);
+            stats_1 = vec4<u32>(bitcast<u32>(result.b), bitcast<u32>(result.c), result.top_at, last);
         }
         let at = params.row_stats_base / 4u + row * 2u;
         row_stats[at] = stats_0;

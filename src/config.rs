@@ -4,8 +4,8 @@ use crate::error::PlanError;
 use crate::pipeline::{Capabilities, Params, Tile};
 use crate::shape::Shape;
 use crate::spec::{
-    ClassWeights, ClassesOver, Denominator, LogitBias, Reduction, SampleWeights, Spec, Targets, WeightScheme,
-    WeightScope,
+    ClassWeights, ClassesOver, Denominator, LogitBias, Reduction, SampleWeights, Scores, Spec, Targets,
+    WeightScheme, WeightScope,
 };
 use crate::wgsl::{BinaryVariant, Element, Numbers, Stage, Strategy, Variant};
 
@@ -231,8 +231,10 @@ impl Config {
             },
             class_first,
             in_place: options.in_place,
+            scores: spec.scores,
             targets: spec.targets,
-            general: spec.targets != Targets::Labels
+            general: spec.scores != Scores::Logits
+                || spec.targets != Targets::Labels
                 || spec.label_smoothing != 0.0
                 || spec.cost_lambda != 0.0,
             logit_bias: spec.logit_bias != LogitBias::None,

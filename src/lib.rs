@@ -37,8 +37,8 @@ pub use pipeline::{Bound, Capabilities, Params, Tile, tiles_of_logits, tiles_of_
 pub use plan::{Batch, BoundStep, CrossEntropy};
 pub use shape::{MAX_CLASSES, Shape};
 pub use spec::{
-    ClassWeights, ClassesOver, CostMatrix, Denominator, LOGIT_LIMIT, LiveWeights, LogitBias, Reduction,
-    SampleWeights, Spec, Targets, WeightScheme, WeightScope,
+    ClassWeights, ClassesOver, Clip, ClipOrder, CostMatrix, Denominator, LOGIT_LIMIT, LiveWeights, LogitBias,
+    Reduction, SampleWeights, Scores, Spec, Targets, WeightScheme, WeightScope,
 };
 pub use validate::Validation;
 /// The `wgpu` of this crate's API.

@@ -27,6 +27,8 @@ pub const LOGIT_LIMIT: f32 = f32::from_bits(0x7eff_0000);
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default))]
 pub struct Spec {
+    /// What the batch's `logits` hold: logits, or probabilities of somebody else's softmax.
+    pub scores: Scores,
     /// What a row's target is.
     pub targets: Targets,
     /// Mixes the targets with the uniform distribution: from 0 to 1.
@@ -62,6 +64,7 @@ pub struct Spec {
 impl Default for Spec {
     fn default() -> Self {
         Self {
+            scores: Scores::default(),
             targets: Targets::default(),
             label_smoothing: 0.0,
             ignore_index: None,
@@ -78,6 +81,80 @@ impl Default for Spec {
             reduction: Reduction::default(),
         }
     }
+}
+
+/// What the scores of a row are, and so what the gradient is with respect to.
+///
+/// The scores come in the place of the logits (`Inputs::logits`, `Batch::logits`) and the gradient leaves in the place of
+/// theirs. Where they are probabilities, `base` is `- sum_j u_j (1 - c_j)^focal_gamma log c_j`, with `c` as below.
+///
+/// `z_loss` and `cost_lambda` are refused with any scores but logits; `logit_scale` and `logit_bias` go with
+/// [`Scores::SoftmaxProbs`] too. Predictions are the argmax of the scores as they came.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Scores {
+    /// Logits: the crate takes the softmax. The exact and the fast way; the others are for models that have their own.
+    #[default]
+    Logits,
+    /// Log-probabilities: `c = exp(x)`, not normalized again. PyTorch's `nll_loss` behind `log_softmax`.
+    LogProbs,
+    /// Probabilities: `c` is `x`, normalized and clipped. Keras' `from_logits=False`, scikit-learn's `log_loss`.
+    ///
+    /// A row whose sum is not above 0 and below [`LOGIT_LIMIT`] is not finite; with
+    /// [`ClipOrder::BeforeNormalizing`] there is none.
+    Probs(
+        /// How they are kept away from 0 and 1.
+        Clip,
+    ),
+    /// Logits whose softmax is clipped as probabilities are: Keras' `from_logits=False` behind a softmax that it cannot
+    /// look through. The gradient is with respect to the logits.
+    SoftmaxProbs(
+        /// How the probabilities are kept away from 0 and 1.
+        Clip,
+    ),
+}
+
+impl Scores {
+    /// The clip, where there is one.
+    pub fn clip(&self) -> Option<Clip> {
+        match self {
+            Self::Logits | Self::LogProbs => None,
+            Self::Probs(clip) | Self::SoftmaxProbs(clip) => Some(*clip),
+        }
+    }
+
+    /// Whether a softmax is taken.
+    pub fn are_logits(&self) -> bool {
+        matches!(self, Self::Logits | Self::SoftmaxProbs(_))
+    }
+}
+
+/// Keeps probabilities within `[eps, 1 - eps]`. The gradient passes there, ends included, and is 0 outside.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Clip {
+    /// From `f32::MIN_POSITIVE` to below 1/2. Taken in `f64`: `1 - 1e-7` is no `f32`. Keras' is 1e-7.
+    pub eps: f64,
+    /// Whether probabilities are clipped before they are normalized or after.
+    pub order: ClipOrder,
+}
+
+impl Default for Clip {
+    fn default() -> Self {
+        Self { eps: 1e-7, order: ClipOrder::default() }
+    }
+}
+
+/// What comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum ClipOrder {
+    /// `c = clip(p / sum p)`: Keras' categorical cross-entropy, scikit-learn's log loss.
+    #[default]
+    AfterNormalizing,
+    /// `c = clip(p) / sum clip(p)`: Keras' sparse categorical cross-entropy under TensorFlow, which takes the logarithm
+    /// of the clipped probabilities for logits.
+    BeforeNormalizing,
 }
 
 /// What a row's target is.
@@ -400,6 +477,7 @@ impl Spec {
                 range("smoothing", *smoothing, "above 0", *smoothing > 0.0)?;
             }
         }
+        self.check_scores()?;
         if self.cost_lambda != 0.0 && self.cost_matrix.is_none() {
             let why = "the expected cost needs a cost_matrix";
             return Err(SpecError::Combination { first: "cost_lambda", second: "no cost_matrix", why });
@@ -424,6 +502,39 @@ impl Spec {
 }
 
 impl Spec {
+    /// What is about logits goes with logits only.
+    fn check_scores(&self) -> Result<(), SpecError> {
+        if let Some(Clip { eps, .. }) = self.scores.clip()
+            && !(f64::from(f32::MIN_POSITIVE)..0.5).contains(&eps)
+        {
+            let expected = "from f32::MIN_POSITIVE to below 1/2";
+            return Err(SpecError::Range { name: "eps", got: eps as f32, expected });
+        }
+        let second = match self.scores {
+            Scores::Logits => return Ok(()),
+            Scores::LogProbs => "log-probabilities",
+            Scores::Probs(_) => "probabilities",
+            Scores::SoftmaxProbs(_) => "clipped probabilities",
+        };
+        let refused = |first, why| Err(SpecError::Combination { first, second, why });
+        if self.z_loss != 0.0 {
+            return refused("z_loss", "it is a penalty on the logarithm of a sum of exponentials of logits");
+        }
+        if self.cost_lambda != 0.0 {
+            return refused("cost_lambda", "the expected cost is of the softmax of logits");
+        }
+        if self.scores.are_logits() {
+            return Ok(());
+        }
+        if self.logit_scale != 1.0 {
+            return refused("logit_scale", "it multiplies logits");
+        }
+        if self.logit_bias != LogitBias::None {
+            return refused("logit_bias", "it is added to logits");
+        }
+        Ok(())
+    }
+
     /// Whether the batch's label counts are needed: for live class weights or a live log-prior.
     pub fn needs_counts(&self) -> bool {
         matches!(self.class_weights, ClassWeights::Live(_))
@@ -443,6 +554,11 @@ impl Spec {
 
     /// Keras' `SparseCategoricalCrossentropy(from_logits=True)` and `CategoricalCrossentropy` under
     /// `sum_over_batch_size`: class weights on the whole row, mean over the rows that are not ignored.
+    ///
+    /// `from_logits=False` is [`Scores::Probs`] on a model that ends in probabilities, and [`Scores::SoftmaxProbs`] where
+    /// the crate shall take the softmax and clip as Keras does; with a sparse loss under TensorFlow in
+    /// [`ClipOrder::BeforeNormalizing`]. A Keras model that ends in a `Softmax` layer is trained on its logits all the
+    /// same, without a clip: that is the default here.
     ///
     /// What remains different: class and sample weights multiply here and are refused together by Keras 3; the
     /// gradient of targets that do not sum to 1 is the derivative here, `softmax - t` under TensorFlow. For
@@ -484,6 +600,25 @@ mod tests {
         assert_eq!(spec.check(3).unwrap_err().to_string(), "cost_matrix is for 2 classes; the shape has 3");
         assert!(CostMatrix::from_true_predicted(2, vec![1.0, -1.0, 0.0, 1.0]).is_err());
         assert!(Spec::default().check(1).is_ok());
+        let probs = Spec { scores: Scores::Probs(Clip::default()), ..Spec::default() };
+        assert!(probs.check(2).is_ok());
+        assert_eq!(
+            Spec { logit_scale: 2.0, ..probs.clone() }.check(2).unwrap_err().to_string(),
+            "logit_scale does not go with probabilities: it multiplies logits"
+        );
+        assert_eq!(
+            Spec { z_loss: 0.1, scores: Scores::SoftmaxProbs(Clip::default()), ..probs.clone() }
+                .check(2)
+                .unwrap_err()
+                .to_string(),
+            "z_loss does not go with clipped probabilities: it is a penalty on the logarithm of a sum of \
+             exponentials of logits"
+        );
+        let clip = Clip { eps: 0.5, ..Clip::default() };
+        assert_eq!(
+            Spec { scores: Scores::Probs(clip), ..Spec::default() }.check(2).unwrap_err().to_string(),
+            "eps is 0.5; it must be from f32::MIN_POSITIVE to below 1/2"
+        );
     }
 
     #[test]

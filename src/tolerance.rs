@@ -20,12 +20,17 @@
 //!   inherits it.
 //! * `pow(q, gamma)` is `exp2(gamma log2 q)`: relative `gamma` times the error of `q`, plus `gamma` times the logarithm's,
 //!   plus the exponential's.
+//! * Scores that are probabilities are exact; their sum is a sum of positive terms, `n` and `1 - n` are quotients by it, and
+//!   `-log n` has the relative error of `n` and the logarithm's. The ends of a clip are rounded once; where a probability
+//!   is as near to one as its error, either side is right.
 //! * Sums of terms of either sign have the errors of their terms and `n U` of the sum of their sizes.
 
 use crate::config::{Config, Dtype};
 use crate::cpu::{self, ClassValues, Target, sample_weight};
 use crate::inputs::{Inputs, Output};
-use crate::spec::{ClassWeights, LiveWeights, LogitBias, Targets, WeightScheme, WeightScope};
+use crate::spec::{
+    ClassWeights, ClipOrder, LiveWeights, LogitBias, Scores, Targets, WeightScheme, WeightScope,
+};
 use crate::wgsl::{ROWS_PER_GROUP, SOFT_ROWS_PER_GROUP, Strategy};
 
 /// Half an ulp, relative: the error of one correctly rounded operation.
@@ -202,7 +207,11 @@ pub fn tolerances(config: &Config, inputs: &Inputs<'_>, want: &Output<f64>) -> T
         let x: Vec<f64> =
             (0..shape.classes).map(|class| cpu::logit(shape, inputs.logits, row, class)).collect();
         let z = cpu::row_logits(spec, shape, inputs, &values, row);
-        let errors = RowErrors::new(config, &row_sum, &values, &x, &z);
+        let mut errors = RowErrors::new(config, &row_sum, &values, &x, &z);
+        let scored = cpu::ScoredRow::new(spec.scores, &z);
+        if let Some(scored) = &scored {
+            errors = errors.of_scores(spec.scores, scored, &z);
+        }
         let gathered = match &spec.cost_matrix {
             Some(matrix) if spec.cost_gather => {
                 f64::from(matrix.cost(y, cpu::argmax(shape, inputs.logits, row)))
@@ -217,7 +226,10 @@ pub fn tolerances(config: &Config, inputs: &Inputs<'_>, want: &Output<f64>) -> T
         let factor_error =
             3.0 * U + if spec.weight_scope == WeightScope::PerRow { weight_error } else { 0.0 };
         let term_weights = cpu::Terms::new(spec, &values, y, &terms, z.len());
-        let (base, base_size, slopes) = errors.base_and_slopes(&term_weights, weight_error);
+        let (base, base_size, slopes) = match &scored {
+            None => errors.base_and_slopes(&term_weights, weight_error),
+            Some(scored) => errors.of_scored_row(spec.scores, scored, &term_weights, weight_error),
+        };
         if loss.is_finite() {
             let size = factor * base_size;
             row_losses[row as usize] = factor * base + size * (factor_error + U) + FLUSHED;
@@ -256,7 +268,20 @@ pub fn tolerances(config: &Config, inputs: &Inputs<'_>, want: &Output<f64>) -> T
     }
 }
 
-/// The errors of one row's softmax.
+/// A class's score, as far as a clip matters.
+#[derive(Clone, Copy)]
+struct Clipping {
+    /// `n` and its relative error.
+    n: (f64, f64),
+    /// `1 - n` and its relative error.
+    rest: (f64, f64),
+    /// The softmax's own probability and its relative error, where a clip and another sum followed.
+    inner: (f64, f64),
+    /// Whether a device may see it on the other side of an end of the clip.
+    in_doubt: bool,
+}
+
+/// The errors of one row's softmax, or of its probabilities.
 struct RowErrors {
     /// Each class: probability and its relative error.
     p: Vec<(f64, f64)>,
@@ -268,6 +293,10 @@ struct RowErrors {
     /// Additions one after the other in a second visit.
     additions: f64,
     top: usize,
+    /// Each class, where scores are no logits.
+    clipping: Vec<Clipping>,
+    /// Relative error of what probabilities were divided by.
+    sum: f64,
 }
 
 impl RowErrors {
@@ -315,6 +344,8 @@ impl RowErrors {
             lse: (0.0, 0.0),
             additions: row_sum.additions,
             top,
+            clipping: vec![],
+            sum: 0.0,
         };
         for (j, e) in e.iter().enumerate() {
             let p = e / sum;
@@ -339,6 +370,195 @@ impl RowErrors {
         this
     }
 
+    /// From the errors of the scores' softmax, if they have one, to those of what the loss is made of.
+    ///
+    /// A sum of values has their errors and `additions U` of their sizes; a quotient adds a division; `1 - n` of the top
+    /// class is a quotient too. A logarithm has the relative error of its argument, and its own. The ends of the clip are
+    /// rounded once. Where an end is within the error, either side is right.
+    fn of_scores(mut self, scores: Scores, scored: &cpu::ScoredRow, x: &[f64]) -> Self {
+        let division = 2.5 * ULP;
+        let classes = x.len();
+        let top = (0..classes).fold(0, |best, j| if x[j] > x[best] { j } else { best });
+        let near = |value: f64, error: f64, end: f64| (value - end).abs() <= error + 2.0 * U * end + FLUSHED;
+        if scores == Scores::LogProbs {
+            // `1 - exp` by a series near 0, else of an exponential of at most exp(-1/2).
+            let of = |x: f64| if x > -0.5 { 14.0 * ULP + 1e-8 } else { 3.0 * (exponential(-x).min(1.0)) };
+            self.p = x.iter().map(|x| (x.exp(), exponential(x.abs().min(104.0)))).collect();
+            self.q = scored.of.q.iter().zip(x).map(|(q, x)| (*q, of(*x).min(1.0))).collect();
+            self.minus_log_p = x.iter().map(|x| (-x, 0.0)).collect();
+            let none = Clipping { n: (0.0, 0.0), rest: (0.0, 0.0), inner: (0.0, 0.0), in_doubt: false };
+            self.clipping = vec![none; classes];
+            return self;
+        }
+        let clip = scores.clip().unwrap_or_default();
+        let late = clip.order == ClipOrder::AfterNormalizing;
+        // Raw probabilities and their relative errors: exact, or a softmax's.
+        let raw: Vec<(f64, f64)> = match scores.are_logits() {
+            true => self.p.clone(),
+            false => x.iter().map(|x| (*x, 0.0)).collect(),
+        };
+        let raw_rest: Vec<(f64, f64)> = match scores.are_logits() {
+            true => self.q.clone(),
+            false => x.iter().map(|x| (1.0 - x, U)).collect(),
+        };
+        // What is divided, as sizes: negative scores cancel.
+        let value = |j: usize| match late {
+            true => (raw[j].0.abs(), raw[j].1),
+            false if scored.within[j] => (raw[j].0, raw[j].1 + U),
+            false => (raw[j].0.clamp(clip.eps, 1.0 - clip.eps), U),
+        };
+        let others = (0..classes).filter(|&j| j != top).map(value);
+        let size: f64 = others.clone().map(|(v, _)| v).sum();
+        let others_error: f64 =
+            others.map(|(v, e)| v * e).sum::<f64>() + size * self.additions * U + FLUSHED * classes as f64;
+        let of_softmax = late && scores.are_logits();
+        self.sum = match of_softmax {
+            true => 0.0,
+            false => (others_error + value(top).0 * (value(top).1 + U)) / scored.sum + U,
+        };
+        let mut clipping = Vec::with_capacity(classes);
+        for j in 0..classes {
+            let n = scored.normalized[j];
+            let (n_error, rest_error) = match of_softmax {
+                true => (self.p[j].1, self.q[j].1),
+                false => {
+                    let n_error = value(j).1 + self.sum + division;
+                    let rest = scored.rest[j].abs();
+                    let rest_error = match j == top {
+                        true => {
+                            (others_error / scored.sum + rest * (self.sum + division)) / rest.max(FLUSHED)
+                        }
+                        false => n.abs() * n_error / rest.max(FLUSHED) + U,
+                    };
+                    (n_error, rest_error)
+                }
+            };
+            let ((p, p_error), (q, q_error)) = match late {
+                true => ((n, n_error), (scored.rest[j], rest_error)),
+                false => (raw[j], raw_rest[j]),
+            };
+            let in_doubt = near(p, p.abs() * p_error, clip.eps) || near(q, q.abs() * q_error, clip.eps);
+            let inner = if scored.inner.is_some() { raw[j] } else { (0.0, 0.0) };
+            clipping.push(Clipping { n: (n, n_error), rest: (scored.rest[j], rest_error), inner, in_doubt });
+        }
+        let mut minus_log_p = Vec::with_capacity(classes);
+        for (j, at) in clipping.iter().enumerate() {
+            let log = scored.of.minus_log_p[j];
+            let error = match () {
+                // An end of the clip, where it comes last: a constant.
+                () if late && !scored.within[j] && !at.in_doubt => log.abs() * U,
+                () if of_softmax => self.minus_log_p[j].1 + 2.0 * U * log.abs(),
+                () if j == top => {
+                    // log(1 + others / top).
+                    let quotient = size / value(top).0.max(FLUSHED);
+                    let relative = others_error / size.max(FLUSHED) + value(top).1 + division + U;
+                    let of_quotient = quotient / (1.0 + quotient) * relative;
+                    match quotient {
+                        r if r < 0.4 => of_quotient + log.abs() * SERIES + FLUSHED,
+                        r => of_quotient + U + logarithm(1.0 + r).max(LOG_NEAR_ONE),
+                    }
+                }
+                // The promise is absolute from 1/2 on; an n near it may be seen on either side.
+                () if at.n.0 > 0.4 => at.n.1 + LOG_NEAR_ONE,
+                () => at.n.1 + logarithm(at.n.0.max(FLUSHED)),
+            };
+            minus_log_p.push((log, error));
+        }
+        let kept = |j: usize, value: f64, error: f64| match late && !scored.within[j] && !clipping[j].in_doubt
+        {
+            true => (value, U),
+            false => (value, error),
+        };
+        self.p = (0..classes).map(|j| kept(j, scored.of.p[j], clipping[j].n.1)).collect();
+        self.q = (0..classes).map(|j| kept(j, scored.of.q[j], clipping[j].rest.1)).collect();
+        self.minus_log_p = minus_log_p;
+        self.clipping = clipping;
+        self.top = top;
+        self
+    }
+
+    /// [`RowErrors::base_and_slopes`] of a row whose scores are no logits: the formulas of `cpu::ScoredRow::slopes`.
+    fn of_scored_row(
+        &self,
+        scores: Scores,
+        scored: &cpu::ScoredRow,
+        terms: &cpu::Terms<'_>,
+        weight_error: f64,
+    ) -> (f64, f64, Vec<(f64, f64)>) {
+        let u_error = weight_error + 5.0 * U;
+        let late = scores.clip().is_some_and(|clip| clip.order == ClipOrder::AfterNormalizing);
+        let (mut base, mut size) = (0.0, 0.0);
+        // Each class's g: size and error, as it counts and whether or not it does.
+        let mut g = Vec::with_capacity(self.p.len());
+        for (j, &u) in terms.weighted_targets.iter().enumerate() {
+            let u = u.abs();
+            let (loss, loss_error, value, error) = self.term(j, u, terms.gamma, u_error);
+            base += loss_error;
+            size += loss;
+            g.push(match late {
+                // On either side of the clip's end.
+                true if self.clipping[j].in_doubt => (value, error + value),
+                true if !scored.within[j] => (0.0, 0.0),
+                _ => (value, error),
+            });
+        }
+        if g.len() > 1 {
+            base += size * (self.additions + 2.0) * U;
+        }
+        if scores == Scores::LogProbs {
+            return (base, size, g.into_iter().map(|(value, error)| (error + value * U, value)).collect());
+        }
+        let sum: f64 = g.iter().map(|(g, _)| g).sum();
+        let sum_error: f64 = g.iter().map(|(_, error)| error).sum::<f64>() + sum * self.additions * U;
+        let held = |j: &usize| scored.inner.is_some() && (!scored.within[*j] || self.clipping[*j].in_doubt);
+        let of_logits = |k: usize| {
+            let Clipping { n: (p, p_error), rest: (q, q_error), .. } = self.clipping[k];
+            let (p, q, (g, g_error)) = (p.abs(), q.abs(), g[k]);
+            let (own, shared) = (g * q, p * sum);
+            let error = g_error * q
+                + own * q_error
+                + p * (sum_error + 4.0 * U * sum)
+                + shared * p_error
+                + FLUSHED * (1.0 + sum);
+            (error + (own + shared) * 3.0 * U, own + shared)
+        };
+        let mut held_error = 0.0;
+        let mut held_size = 0.0;
+        for j in (0..self.p.len()).filter(held) {
+            let (error, size) = of_logits(j);
+            // Sums of g and of n over the classes that are held, and their difference.
+            held_error += error + (size + g[j].0) * (self.additions + 4.0) * U;
+            held_size += size;
+            if self.clipping[j].in_doubt {
+                held_error += size;
+            }
+        }
+        let slopes = (0..self.p.len())
+            .map(|k| {
+                let at = self.clipping[k];
+                let (error, size) = of_logits(k);
+                if scores.are_logits() {
+                    let (inner, inner_error) = at.inner;
+                    let doubt = if !late && at.in_doubt { size } else { 0.0 };
+                    let shared = inner * held_size;
+                    let held = inner * held_error + shared * (inner_error + 2.0 * U);
+                    return (error + held + doubt + FLUSHED * held_size, size + shared);
+                }
+                // (g (1 - n) / n - others) / sum.
+                let ((n, n_error), (q, q_error), (g, g_error)) = (at.n, at.rest, g[k]);
+                let ratio = if g == 0.0 { 0.0 } else { (q / n).abs() };
+                let own = g * ratio;
+                let own_error = g_error * ratio + own * (n_error + q_error + 2.5 * ULP + 2.0 * U);
+                let others_error = sum_error + 4.0 * U * sum;
+                let size = (own + sum) / scored.sum;
+                let doubt = if !late && at.in_doubt { size } else { 0.0 };
+                let error = (own_error + others_error) / scored.sum + size * (self.sum + 2.5 * ULP + 2.0 * U);
+                (error + doubt, size)
+            })
+            .collect();
+        (base, size, slopes)
+    }
+
     /// `(1 - p)^gamma` and its relative error.
     fn power(&self, j: usize, gamma: f64) -> (f64, f64) {
         let (q, relative) = self.q[j];
@@ -355,6 +575,34 @@ impl RowErrors {
         (q.powf(gamma), power)
     }
 
+    /// One class's term of the loss and its `g`, each as size and error. `u` is at least 0.
+    fn term(&self, j: usize, u: f64, gamma: f64, u_error: f64) -> (f64, f64, f64, f64) {
+        if u == 0.0 {
+            return (0.0, 0.0, 0.0, 0.0);
+        }
+        let (power, power_error) = self.power(j, gamma);
+        let ((p, p_error), (q, q_error), (log, log_error)) = (self.p[j], self.q[j], self.minus_log_p[j]);
+        let (loss, loss_error) = match log.is_finite() {
+            true => {
+                let value = u * power * log.abs();
+                (value, u * power * log_error + value * (power_error + u_error + 2.0 * U))
+            }
+            false => (0.0, 0.0),
+        };
+        // gamma p (-log p) / q + 1.
+        let (ratio, ratio_error) = match () {
+            () if gamma == 0.0 || p == 0.0 => (0.0, 0.0),
+            () if q == 0.0 => (gamma, 0.0),
+            () => {
+                let ratio = (gamma * p * log / q).abs();
+                (ratio, ratio * (p_error + q_error + 2.5 * ULP + 3.0 * U) + gamma * p / q * log_error)
+            }
+        };
+        let value = u * power * (1.0 + ratio);
+        let error = u * power * (ratio_error + U) + value * (power_error + u_error + 2.0 * U);
+        (loss, loss_error, value, error)
+    }
+
     /// The absolute error of a row's loss before its factor and the size of what it adds up; the same of each slope.
     fn base_and_slopes(&self, terms: &cpu::Terms<'_>, weight_error: f64) -> (f64, f64, Vec<(f64, f64)>) {
         let gamma = terms.gamma;
@@ -363,29 +611,10 @@ impl RowErrors {
         let (mut base, mut size) = (0.0, 0.0);
         let mut g = Vec::with_capacity(self.p.len());
         for (j, &u) in terms.weighted_targets.iter().enumerate() {
-            let u = u.abs();
-            if u == 0.0 {
-                g.push((0.0, 0.0));
-                continue;
-            }
-            let (power, power_error) = self.power(j, gamma);
-            let ((p, p_error), (q, q_error), (log, log_error)) = (self.p[j], self.q[j], self.minus_log_p[j]);
-            if log.is_finite() {
-                let value = u * power * log;
-                base += u * power * log_error + value * (power_error + u_error + 2.0 * U);
-                size += value;
-            }
-            // gamma p (-log p) / q + 1.
-            let (ratio, ratio_error) = match () {
-                () if gamma == 0.0 || p == 0.0 => (0.0, 0.0),
-                () if q == 0.0 => (gamma, 0.0),
-                () => {
-                    let ratio = gamma * p * log / q;
-                    (ratio, ratio * (p_error + q_error + 2.5 * ULP + 3.0 * U) + gamma * p / q * log_error)
-                }
-            };
-            let value = u * power * (1.0 + ratio);
-            g.push((value, u * power * (ratio_error + U) + value * (power_error + u_error + 2.0 * U)));
+            let (loss, loss_error, value, error) = self.term(j, u.abs(), gamma, u_error);
+            base += loss_error;
+            size += loss;
+            g.push((value, error));
         }
         let (lse, lse_error) = self.lse;
         let z_term = terms.z_loss * lse * lse;

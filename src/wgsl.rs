@@ -7,7 +7,7 @@
 //!
 //! The text is public API: an engine with pipelines of its own takes [`embedded`] and dispatches it.
 
-use crate::spec::Targets;
+use crate::spec::{Clip, ClipOrder, Scores, Targets};
 use std::collections::HashSet;
 
 mod binary;
@@ -88,8 +88,12 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/loss_sums.wgsl"),
     shader!("parts/moments.wgsl"),
     shader!("parts/moments_subgroup.wgsl"),
+    shader!("parts/norm_subgroup.wgsl"),
     shader!("parts/numerics.wgsl"),
+    shader!("parts/one_minus_exp.wgsl"),
     shader!("parts/params.wgsl"),
+    shader!("parts/probabilities_scores.wgsl"),
+    shader!("parts/probabilities_softmax.wgsl"),
     shader!("parts/reduce_subgroup.wgsl"),
     shader!("parts/reduce_thread.wgsl"),
     shader!("parts/reduce_workgroup.wgsl"),
@@ -289,9 +293,11 @@ pub struct Variant {
     pub class_first: bool,
     /// Gradients over the logits.
     pub in_place: bool,
+    /// What the scores are.
+    pub scores: Scores,
     /// What a row's target is.
     pub targets: Targets,
-    /// Losses of more than one term: soft targets, two labels, smoothing, expected cost.
+    /// Losses of more than one term: soft targets, two labels, smoothing, expected cost. And all scores but logits.
     pub general: bool,
     /// A bias on the logits, in the table.
     pub logit_bias: bool,
@@ -388,6 +394,7 @@ impl Default for Variant {
             element: Element::F32,
             class_first: false,
             in_place: false,
+            scores: Scores::Logits,
             targets: Targets::Labels,
             general: false,
             logit_bias: false,
@@ -444,16 +451,19 @@ pub fn source(stage: Stage, variant: &Variant) -> Source {
         text.push('\n');
         text.push_str(text_of(part));
     }
-    // The reductions are written once, for `Part`; a second visit to the row reduces `Moments` by the same text.
-    if parts.contains(&"parts/moments.wgsl") {
-        let reduction =
-            parts.iter().find(|part| part.starts_with("parts/reduce_")).copied().unwrap_or_default();
-        text.push('\n');
-        text.push_str(&renamed(text_of(reduction), MOMENTS));
+    // The reductions are written once, for `Part`; later visits to the row reduce other things by the same text.
+    let reduction = parts.iter().find(|part| part.starts_with("parts/reduce_")).copied().unwrap_or_default();
+    for (part, names) in [("parts/moments.wgsl", MOMENTS), ("parts/probabilities_scores.wgsl", NORMS)] {
+        if parts.contains(&part) {
+            text.push('\n');
+            text.push_str(&renamed(text_of(reduction), names));
+        }
     }
     let (text, bindings) = number_bindings(&text);
     let flag = |on: bool| f64::from(u8::from(on));
     let numbers = &variant.numbers;
+    let clip = variant.scores.clip().unwrap_or_default();
+    let clip_first = variant.scores.clip().is_some() && clip.order == ClipOrder::BeforeNormalizing;
     let constants = [
         ("WORKGROUP_SIZE", f64::from(variant.workgroup_size)),
         ("SINGLE_SUBGROUP", flag(variant.single_subgroup)),
@@ -481,6 +491,14 @@ pub fn source(stage: Stage, variant: &Variant) -> Source {
         ("Z_LOSS", f64::from(numbers.z_loss)),
         ("COST_GATHER", flag(numbers.cost_gather || stage == Stage::CostGather)),
         ("COST_LAMBDA", f64::from(numbers.cost_lambda)),
+        ("SCORES", f64::from(scores_number(variant.scores))),
+        ("CLIP_FIRST", flag(clip_first)),
+        // Logarithms are taken here, in `f64`: 1 - 1e-7 is no `f32`.
+        ("CLIP_LOW", clip.eps),
+        ("CLIP_HIGH", 1.0 - clip.eps),
+        ("MINUS_LOG_LOW", -clip.eps.ln()),
+        ("MINUS_LOG_HIGH", -(-clip.eps).ln_1p()),
+        ("KEEPS_HELD", flag(clip_first && variant.scores.are_logits())),
     ];
     let declared = |name: &str| text.contains(&format!("override {name}:"));
     let constants = if stage.is_binary() { binary::constants(stage, variant) } else { constants.to_vec() };
@@ -515,7 +533,7 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
     match stage {
         Stage::ClassCountsClear => {}
         Stage::ClassCountsPrivate | Stage::ClassCountsDirect => parts.extend(labels),
-        Stage::ClassWeights => parts.push("parts/table.wgsl"),
+        Stage::ClassWeights => parts.extend(["parts/table.wgsl", "parts/one_minus_exp.wgsl"]),
         Stage::DenominatorRows => {
             parts.extend(targets);
             parts.push(match variant.targets {
@@ -573,9 +591,18 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
                 false => "parts/row_single.wgsl",
             });
             if variant.general {
+                let between = variant.strategy == Strategy::Workgroup && variant.subgroups;
                 parts.push("parts/moments.wgsl");
-                if variant.strategy == Strategy::Workgroup && variant.subgroups {
+                if between {
                     parts.push("parts/moments_subgroup.wgsl");
+                }
+                if variant.scores == Scores::Logits {
+                    parts.push("parts/probabilities_softmax.wgsl");
+                } else {
+                    parts.extend(["parts/probabilities_scores.wgsl", "parts/one_minus_exp.wgsl"]);
+                    if between {
+                        parts.push("parts/norm_subgroup.wgsl");
+                    }
                 }
             }
             // With an invocation a row, a workgroup has many rows to count.
@@ -626,6 +653,16 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
     parts
 }
 
+/// The number of the scores in `parts/probabilities_scores.wgsl`.
+fn scores_number(scores: Scores) -> u32 {
+    match scores {
+        Scores::Logits => 0,
+        Scores::LogProbs => 1,
+        Scores::Probs(_) => 2,
+        Scores::SoftmaxProbs(_) => 3,
+    }
+}
+
 /// What the names of a reduction are for `Moments`.
 const MOMENTS: &[(&str, &str)] = &[
     ("Part", "Moments"),
@@ -636,6 +673,18 @@ const MOMENTS: &[(&str, &str)] = &[
     ("shares", "shares_of_moments"),
     ("eighths", "eighths_of_moments"),
     ("EIGHTHS", "EIGHTHS_OF_MOMENTS"),
+];
+
+/// What they are for `Norm`.
+const NORMS: &[(&str, &str)] = &[
+    ("Part", "Norm"),
+    ("empty_part", "empty_norm"),
+    ("combine", "add_norms"),
+    ("combine_subgroup", "add_norms_subgroup"),
+    ("reduce", "reduce_norm"),
+    ("shares", "shares_of_norm"),
+    ("eighths", "eighths_of_norm"),
+    ("EIGHTHS", "EIGHTHS_OF_NORM"),
 ];
 
 /// Replaces whole words.
@@ -692,6 +741,7 @@ pub fn all() -> Vec<(Stage, Variant)> {
         for layout in layouts() {
             for options in 0..1u32 << 9 {
                 let bit = |n: u32| options >> n & 1 == 1;
+                let logits = layout.scores == Scores::Logits;
                 let variant = Variant {
                     in_place: bit(0),
                     class_weights: bit(1),
@@ -699,7 +749,7 @@ pub fn all() -> Vec<(Stage, Variant)> {
                     cost_matrix: bit(3),
                     grad_out: bit(4),
                     external: bit(5),
-                    logit_bias: bit(6),
+                    logit_bias: logits && bit(6),
                     ignore_index: layout.targets != Targets::Soft,
                     denominator: if bit(5) { 6 } else { 1 },
                     general: layout.general,
@@ -709,9 +759,9 @@ pub fn all() -> Vec<(Stage, Variant)> {
                         weight_per_row: bit(7),
                         label_smoothing: if layout.general { 0.125 } else { 0.0 },
                         focal_gamma: if bit(8) { 1.5 } else { 0.0 },
-                        z_loss: if bit(8) { 0.25 } else { 0.0 },
-                        logit_scale: if bit(8) { 0.5 } else { 1.0 },
-                        cost_lambda: if layout.general && bit(3) { 0.5 } else { 0.0 },
+                        z_loss: if logits && bit(8) { 0.25 } else { 0.0 },
+                        logit_scale: if logits && bit(8) { 0.5 } else { 1.0 },
+                        cost_lambda: if layout.general && logits && bit(3) { 0.5 } else { 0.0 },
                         ..Numbers::default()
                     },
                     ..layout.clone()
@@ -721,9 +771,14 @@ pub fn all() -> Vec<(Stage, Variant)> {
                     continue;
                 }
                 // What the text is made of, without making it.
-                if seen.insert(parts(stage, &variant)) {
-                    all.push((stage, variant));
+                if !seen.insert(parts(stage, &variant)) {
+                    continue;
                 }
+                // Ways through one text: every kind of scores, where nothing else is on.
+                let kinds = if variant.scores != Scores::Logits && options == 0 { &SCORES[..] } else { &[] };
+                let others = kinds.iter().filter(|scores| **scores != variant.scores);
+                all.extend(others.map(|&scores| (stage, Variant { scores, ..variant.clone() })));
+                all.push((stage, variant));
             }
         }
     }
@@ -731,10 +786,23 @@ pub fn all() -> Vec<(Stage, Variant)> {
     all
 }
 
-/// Every sound choice of strategy, element and target.
+/// Scores that are no logits, one of each kind.
+const SCORES: [Scores; 5] = {
+    const LATE: Clip = Clip { eps: 1e-7, order: ClipOrder::AfterNormalizing };
+    const EARLY: Clip = Clip { order: ClipOrder::BeforeNormalizing, ..LATE };
+    [
+        Scores::LogProbs,
+        Scores::Probs(LATE),
+        Scores::Probs(EARLY),
+        Scores::SoftmaxProbs(LATE),
+        Scores::SoftmaxProbs(EARLY),
+    ]
+};
+
+/// Every sound choice of strategy, element, target and kind of scores.
 fn layouts() -> Vec<Variant> {
     let mut layouts = Vec::new();
-    for choices in 0..1u32 << 5 {
+    for choices in 0..1u32 << 6 {
         let bit = |n: u32| choices >> n & 1 == 1;
         for element in [Element::F32, Element::F32x4, Element::F16, Element::Bf16] {
             for targets in [Targets::Labels, Targets::TwoHot, Targets::Soft] {
@@ -744,6 +812,7 @@ fn layouts() -> Vec<Variant> {
                     count_in_workgroup: bit(2),
                     class_first: bit(3),
                     general: bit(4),
+                    scores: if bit(5) { SCORES[1] } else { Scores::Logits },
                     element,
                     targets,
                     ..Variant::default()
@@ -760,7 +829,8 @@ impl Variant {
     pub fn is_sound(&self) -> bool {
         let class_last_only = self.element != Element::F32 || self.strategy == Strategy::Workgroup;
         let subgroups_unused = self.subgroups && self.strategy == Strategy::Thread;
-        let more_terms_than_one = self.targets != Targets::Labels && !self.general;
+        let more_terms_than_one =
+            (self.targets != Targets::Labels || self.scores != Scores::Logits) && !self.general;
         !(self.class_first && class_last_only || subgroups_unused || more_terms_than_one)
     }
 }

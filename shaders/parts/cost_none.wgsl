@@ -1,5 +1,7 @@
 // No cost matrix: every outcome counts 1, and no mistake has an expected cost.
 
+const COST_LAMBDA: f32 = 0.0;
+
 fn gathered_cost(class_index: u32, predicted: u32) -> f32 {
     return 1.0;
 }

@@ -5,11 +5,12 @@ struct Moments {
     others: f32,   // sum of g over all classes but the top one, g as in `row_general`
     top: f32,      // g of the top class
     expected: f32, // sum of cost * p
+    held: vec2<f32>, // what a clip between two normalizations holds: see `probabilities_scores`
     infinite: f32, // above 0: a target of probability 0
 }
 
 fn empty_moments() -> Moments {
-    return Moments(0.0, 0.0, 0.0, 0.0, 0.0);
+    return Moments(0.0, 0.0, 0.0, 0.0, vec2<f32>(0.0), 0.0);
 }
 
 fn add_moments(a: Moments, b: Moments) -> Moments {
@@ -18,6 +19,7 @@ fn add_moments(a: Moments, b: Moments) -> Moments {
         a.others + b.others,
         a.top + b.top,
         a.expected + b.expected,
+        a.held + b.held,
         a.infinite + b.infinite,
     );
 }

@@ -6,6 +6,7 @@ fn add_moments_subgroup(mine: Moments) -> Moments {
         subgroupAdd(mine.others),
         subgroupAdd(mine.top),
         subgroupAdd(mine.expected),
+        subgroupAdd(mine.held),
         subgroupAdd(mine.infinite),
     );
 }

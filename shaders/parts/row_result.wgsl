@@ -3,8 +3,10 @@
 override WEIGHT_PER_ROW: bool = false;
 override FOCAL_GAMMA: f32 = 0.0;
 override Z_LOSS: f32 = 0.0;
+// Whether backward needs `d` of a row, and not its class.
+override KEEPS_HELD: bool = false;
 
-// `a`, `b` and `c` are what the gradient needs beside: see `row_single` and `row_general`.
+// `a` to `d` are what the gradient needs beside: see `row_single` and `row_general`.
 struct RowResult {
     bad: bool,
     loss: u32,      // bits of the weighted loss
@@ -14,6 +16,7 @@ struct RowResult {
     a: f32,
     b: f32,
     c: f32,
+    d: f32,
     top_at: u32,
     class_index: u32,
 }

@@ -1,6 +1,6 @@
-//! The gradient with respect to the logits.
+//! The gradient with respect to the scores.
 
-use super::cross_entropy_forward::{Softmax, Terms};
+use super::cross_entropy_forward::{ScoredRow, Softmax, Terms};
 use super::{ClassValues, RowStats, Target, row_logits};
 use crate::inputs::Inputs;
 use crate::shape::Shape;
@@ -32,7 +32,11 @@ pub fn cross_entropy_backward(
             true => vec![f64::NAN; shape.classes as usize],
             false => {
                 let z = row_logits(spec, shape, inputs, values, row);
-                Softmax::new(&z).slopes(&Terms::new(spec, values, y, &terms, z.len()))
+                let terms = Terms::new(spec, values, y, &terms, z.len());
+                match ScoredRow::new(spec.scores, &z) {
+                    Some(scored) => scored.slopes(&terms),
+                    None => Softmax::new(&z).slopes(&terms),
+                }
             }
         };
         for (class, slope) in (0..).zip(slopes) {

@@ -26,8 +26,8 @@ pub use class_weights::{class_weights, log_prior};
 pub use cost_gather::{CostGather, cost_gather};
 pub use cross_entropy::cross_entropy;
 pub use cross_entropy_backward::cross_entropy_backward;
-pub(crate) use cross_entropy_forward::Terms;
 pub use cross_entropy_forward::{RowStats, cross_entropy_forward};
+pub(crate) use cross_entropy_forward::{ScoredRow, Terms};
 pub use denominator::denominator;
 pub use loss_total::loss_total;
 

@@ -2,8 +2,9 @@ use crate::support::{Batch, Guarded, cost_matrix, full_spec, given_weights, gpus
 use wgpu_cross_entropy::kernels::TableLayout;
 use wgpu_cross_entropy::wgsl::Strategy;
 use wgpu_cross_entropy::{
-    ClassWeights, CrossEntropy, Denominator, Dtype, Gpu, LogitBias, Options, Output, Reduction,
-    SampleWeights, Shape, Spec, Targets, Totals, Validation, WeightScheme, WeightScope, cpu,
+    ClassWeights, Clip, ClipOrder, CrossEntropy, Denominator, Dtype, Gpu, LogitBias, Options, Output,
+    Reduction, SampleWeights, Scores, Shape, Spec, Targets, Totals, Validation, WeightScheme, WeightScope,
+    cpu,
 };
 
 /// Runs a plan on buffers with poison around every one, each starting `at` words into its buffer.
@@ -332,6 +333,88 @@ fn every_term() {
     }
 }
 
+/// Scores that are no logits, each kind, with what goes with them: in both strategies, every way to reduce, beside the
+/// scores and over them.
+#[test]
+fn every_kind_of_scores() {
+    let clips =
+        |eps| [ClipOrder::AfterNormalizing, ClipOrder::BeforeNormalizing].map(|order| Clip { eps, order });
+    for gpu in gpus() {
+        let (mut worst, mut checked) = (0.0f64, 0);
+        for (classes, rows) in [(1, 9), (5, 40), (68, 40), (130, 20)] {
+            let mut kinds = vec![Scores::LogProbs];
+            // One so wide that it clips most classes, Keras', and one that clips next to nothing.
+            for eps in [1e-2, 1e-7, 1e-30] {
+                kinds.extend(clips(eps).map(Scores::Probs));
+                kinds.extend(clips(eps).map(Scores::SoftmaxProbs));
+            }
+            let plain = Spec { sample_weights: SampleWeights::PerRow, ..Spec::default() };
+            let terms = [
+                plain.clone(),
+                Spec { label_smoothing: 0.1, class_weights: given_weights(classes), ..plain.clone() },
+                Spec {
+                    focal_gamma: 2.0,
+                    cost_matrix: Some(cost_matrix(classes)),
+                    class_weights: given_weights(classes),
+                    weight_scope: WeightScope::PerRow,
+                    ..plain.clone()
+                },
+                Spec { focal_gamma: 0.5, label_smoothing: 0.3, ..plain.clone() },
+            ];
+            // Every kind with every term once; at the other sizes the terms take turns.
+            let pairs = kinds.iter().enumerate().flat_map(|(number, kind)| {
+                let turn = move |term: &usize| classes == 5 || *term == number % 4;
+                (0..terms.len()).filter(turn).map(move |term| (kind, term))
+            });
+            for (scores, term) in pairs {
+                let spec = &terms[term];
+                let targets = [Targets::Labels, Targets::TwoHot, Targets::Soft][checked % 3];
+                let spec = Spec {
+                    scores: *scores,
+                    targets,
+                    ignore_index: (targets != Targets::Soft).then_some(-100),
+                    ..spec.clone()
+                };
+                let batch = Batch::random(checked as u64, &spec, Shape::new(rows, classes));
+                let turn = checked % 4;
+                let options = Options {
+                    strategy: STRATEGIES[turn % 2],
+                    subgroups: Some(turn < 2),
+                    in_place: checked % 5 == 0,
+                    ..Options::default()
+                };
+                worst = worst.max(check(gpu, &batch, &options, turn));
+                checked += 1;
+            }
+        }
+        println!("{}: {checked} cases, worst {worst:.3} of the tolerance", gpu.describe());
+    }
+}
+
+/// Rows of probabilities that cannot be normalized are counted and NaN, and the others stay exact.
+#[test]
+fn probabilities_without_a_sum() {
+    for gpu in gpus() {
+        for order in [ClipOrder::AfterNormalizing, ClipOrder::BeforeNormalizing] {
+            let scores = Scores::Probs(Clip { eps: 1e-7, order });
+            let spec = Spec { scores, reduction: Reduction::Sum, ..Spec::default() };
+            let mut batch = Batch::random(2, &spec, Shape::new(20, 5)).without_grad_out();
+            batch.labels.fill(1);
+            // Row 9 holds a negative probability of its own.
+            for (row, value) in [(9, 0.2), (2, 0.0), (4, -1.0), (6, f32::NAN), (8, f32::INFINITY), (10, 3e38)]
+            {
+                batch.logits[row * 5..][..5].fill(value);
+            }
+            batch.logits[12 * 5 + 3] = f32::NEG_INFINITY;
+            check(gpu, &batch, &Options::default(), 0);
+            let (_, output) = run_plan(gpu, &batch, &Options::default(), 0);
+            // A clip that comes first leaves a sum: only NaN and infinity make a row bad then.
+            let bad = if order == ClipOrder::AfterNormalizing { 6 } else { 2 };
+            assert_eq!(output.totals.nonfinite_rows, bad, "{}: {order:?}", gpu.describe());
+        }
+    }
+}
+
 /// The log-prior of the batch's own labels, with live weights and without.
 #[test]
 fn live_log_prior() {
@@ -352,10 +435,14 @@ fn live_log_prior() {
 #[test]
 fn many_terms_in_every_layout() {
     for gpu in gpus() {
-        for shape in [
-            Shape::class_first(2, 7, 33),
-            Shape::new(30, 6).with_row_stride(9),
-            Shape::new(130, 12).with_row_stride(16),
+        let clip = |order| Clip { eps: 1e-3, order };
+        for (shape, scores) in [
+            (Shape::class_first(2, 7, 33), Scores::Probs(clip(ClipOrder::AfterNormalizing))),
+            (Shape::new(30, 6).with_row_stride(9), Scores::Probs(clip(ClipOrder::BeforeNormalizing))),
+            (
+                Shape::new(130, 12).with_row_stride(16),
+                Scores::SoftmaxProbs(clip(ClipOrder::BeforeNormalizing)),
+            ),
         ] {
             for targets in [Targets::Soft, Targets::TwoHot, Targets::Labels] {
                 let spec = Spec {
@@ -365,6 +452,8 @@ fn many_terms_in_every_layout() {
                     ..Spec::default()
                 };
                 check(gpu, &Batch::random(3, &spec, shape), &Options::default(), 1);
+                let other = Spec { scores, ..spec.clone() };
+                check(gpu, &Batch::random(3, &other, shape), &Options::default(), 1);
                 // Cut into tiles, the same bits; partial sums of soft targets are of 64 rows.
                 let batch = Batch::random(4, &spec, Shape { rows: shape.inner * 520, ..shape });
                 let (_, whole) = run_plan(gpu, &batch, &Options::default(), 0);

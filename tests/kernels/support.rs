@@ -4,8 +4,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::sync::OnceLock;
 use wgpu_cross_entropy::{
-    ClassWeights, CostMatrix, Denominator, DeviceOptions, Gpu, Inputs, Reduction, SampleWeights, Shape, Spec,
-    Targets, sample_weights_len,
+    ClassWeights, CostMatrix, Denominator, DeviceOptions, Gpu, Inputs, Reduction, SampleWeights, Scores,
+    Shape, Spec, Targets, sample_weights_len,
 };
 
 /// Every adapter of this machine, opened once: drivers dislike many devices in one process.
@@ -69,6 +69,9 @@ impl Batch {
                 17 => classes as i32,
                 _ => label as i32,
             });
+        }
+        if !spec.scores.are_logits() {
+            to_probabilities(spec.scores, &shape, &mut logits);
         }
         let mut target_probs = None;
         let mut second_labels = None;
@@ -155,6 +158,25 @@ impl Batch {
             sample_weights: self.sample_weights.as_deref(),
             grad_out: self.grad_out.as_deref(),
             external_denominator: self.external,
+        }
+    }
+}
+
+/// Makes probabilities of logits: sums other than 1 in every third row, a few zeros and ones, and a few that are none.
+fn to_probabilities(scores: Scores, shape: &Shape, logits: &mut [f32]) {
+    for row in 0..shape.rows {
+        let at: Vec<usize> = (0..shape.classes).map(|class| shape.index(row, class) as usize).collect();
+        let top = at.iter().map(|&i| logits[i]).fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = at.iter().map(|&i| f64::from(logits[i] - top).exp()).sum();
+        let by = if row % 3 == 1 { 1.25 } else { 1.0 };
+        for (class, &i) in at.iter().enumerate() {
+            let log_p = f64::from(logits[i] - top) - sum.ln();
+            logits[i] = match scores {
+                Scores::LogProbs => log_p as f32 / by,
+                // Beyond the ends: clipped, or a log-probability of nothing.
+                _ if row % 13 == 9 && class % 4 == 1 => [-0.125, 1.5][class / 4 % 2],
+                _ => log_p.exp() as f32 * by,
+            };
         }
     }
 }

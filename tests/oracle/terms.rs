@@ -1,12 +1,12 @@
 //! Every term of a loss together: targets of each kind, smoothing, focusing, `z_loss`, expected cost, adjusted logits,
-//! either scope of the class weights.
+//! either scope of the class weights, and scores of each kind.
 //!
 //! Values are compared with the formula of [`Spec`], written down a second time; gradients with central differences of
 //! the values. Logits lie on a grid of 2^-10 and the steps are powers of two, so every perturbed logit is exact.
 
 use wgpu_cross_entropy::{
-    ClassWeights, CostMatrix, Denominator, Inputs, LogitBias, Output, Reduction, SampleWeights, Shape, Spec,
-    Targets, WeightScheme, WeightScope, cpu,
+    ClassWeights, Clip, ClipOrder, CostMatrix, Denominator, Inputs, LogitBias, Output, Reduction,
+    SampleWeights, Scores, Shape, Spec, Targets, WeightScheme, WeightScope, cpu,
 };
 
 use crate::golden;
@@ -32,6 +32,11 @@ impl Random {
     fn eighths(&mut self, low: i64, high: i64) -> f32 {
         (low + self.below((high - low + 1) as u64) as i64) as f32 / 8.0
     }
+}
+
+fn normalized(p: &[f64]) -> Vec<f64> {
+    let sum: f64 = p.iter().sum();
+    p.iter().map(|p| p / sum).collect()
 }
 
 #[derive(Clone, Debug)]
@@ -63,7 +68,8 @@ impl Problem {
             class_weights.push(WeightScheme::Balanced.into());
             logit_bias.push(LogitBias::LogPrior { tau: 1.5, smoothing: 0.5 });
         }
-        let spec = Spec {
+        let mut spec = Spec {
+            scores: Scores::Logits,
             targets,
             label_smoothing: random.of(&[0.0, 0.125, 1.0]),
             ignore_index: (targets != Targets::Soft).then_some(-100),
@@ -90,6 +96,23 @@ impl Problem {
         let elements = shape.logits_len() as usize;
         let mut logits: Vec<f32> =
             (0..elements).map(|_| (random.below(8193) as f32 - 4096.0) / 1024.0).collect();
+        let order = random.of(&[ClipOrder::AfterNormalizing, ClipOrder::BeforeNormalizing]);
+        let clip = Clip { eps: 1e-30, order };
+        let kinds = [Scores::Logits, Scores::LogProbs, Scores::Probs(clip), Scores::SoftmaxProbs(clip)];
+        spec.scores = random.of(&kinds);
+        if spec.scores != Scores::Logits {
+            (spec.z_loss, spec.cost_lambda) = (0.0, 0.0);
+        }
+        if !spec.scores.are_logits() {
+            (spec.logit_scale, spec.logit_bias) = (1.0, LogitBias::None);
+            // Away from 1: there is the end of a clip that comes first, and for a log-probability the end of all sense.
+            let below = |x: f32| match spec.scores {
+                Scores::LogProbs => -0.25 - x.abs(),
+                _ if x < 0.0 => 0.125 - x * 0.1875,
+                _ => 1.125 + x * 0.125,
+            };
+            logits.iter_mut().for_each(|x| *x = below(*x));
+        }
         // A cost is a step function of the logits: the prediction keeps a lead of four steps.
         for row in 0..shape.rows {
             let at = |class| shape.index(row, class) as usize;
@@ -101,7 +124,7 @@ impl Problem {
             (0..rows).map(label).collect::<Vec<i32>>()
         };
         let (labels, second_labels) = (labels(), labels());
-        Self {
+        let problem = Self {
             spec,
             shape,
             logits,
@@ -112,7 +135,59 @@ impl Problem {
             target_probs: (0..elements).map(|_| random.eighths(-1, 8)).collect(),
             sample_weights: (0..rows).map(|_| random.eighths(1, 16)).collect(),
             grad_out: (0..rows).map(|_| random.eighths(-16, 16)).collect(),
+        };
+        problem.clipped(random.of(&[1e-6, 0.05, 0.11, 0.23]))
+    }
+
+    /// With the clip's end at `eps`, if no probability comes near it: the slope has a step there.
+    fn clipped(self, eps: f64) -> Self {
+        let scores = match self.spec.scores {
+            Scores::Probs(clip) => Scores::Probs(Clip { eps, ..clip }),
+            Scores::SoftmaxProbs(clip) => Scores::SoftmaxProbs(Clip { eps, ..clip }),
+            scores => scores,
+        };
+        let clipped = Self { spec: Spec { scores, ..self.spec.clone() }, ..self.clone() };
+        let near = |p: &f64| [*p, 1.0 - *p].iter().any(|p| (0.9 * eps..1.1 * eps).contains(p));
+        let clear = (0..self.shape.rows).all(|row| !clipped.unclipped(row).iter().any(near));
+        if clear { clipped } else { self }
+    }
+
+    /// A row's scores, adjusted where they are logits.
+    fn adjusted(&self, row: u32) -> Vec<f64> {
+        let x = (0..self.shape.classes).map(|c| f64::from(self.logits[self.at(row, c)]));
+        x.enumerate().map(|(c, x)| f64::from(self.spec.logit_scale) * x + self.bias(c)).collect()
+    }
+
+    /// What a clip is of.
+    fn unclipped(&self, row: u32) -> Vec<f64> {
+        let z = self.adjusted(row);
+        let p: Vec<f64> = match self.spec.scores {
+            Scores::LogProbs | Scores::Logits => return Vec::new(),
+            Scores::Probs(_) => z,
+            Scores::SoftmaxProbs(_) => normalized(&z.iter().map(|z| z.exp()).collect::<Vec<f64>>()),
+        };
+        match self.spec.scores.clip() {
+            Some(Clip { order: ClipOrder::AfterNormalizing, .. }) => normalized(&p),
+            _ => p,
         }
+    }
+
+    /// `c` and `log c`: what the loss is made of.
+    fn probabilities(&self, row: u32) -> Vec<(f64, f64)> {
+        let z = self.adjusted(row);
+        let Some(Clip { eps, order }) = self.spec.scores.clip() else {
+            let lse = match self.spec.scores {
+                Scores::Logits => z.iter().map(|z| z.exp()).sum::<f64>().ln(),
+                _ => 0.0,
+            };
+            return z.iter().map(|z| ((z - lse).exp(), z - lse)).collect();
+        };
+        let clipped: Vec<f64> = self.unclipped(row).iter().map(|p| p.clamp(eps, 1.0 - eps)).collect();
+        let c = match order {
+            ClipOrder::AfterNormalizing => clipped,
+            ClipOrder::BeforeNormalizing => normalized(&clipped),
+        };
+        c.into_iter().map(|c| (c, c.ln())).collect()
     }
 
     fn compute(&self, logits: &[f32]) -> Output<f64> {
@@ -199,9 +274,8 @@ impl Problem {
         let spec = &self.spec;
         let Some(targets) = self.targets(row) else { return (0.0, 0.0) };
         let x = || (0..self.shape.classes).map(|c| f64::from(self.logits[self.at(row, c)]));
-        let z: Vec<f64> =
-            x().enumerate().map(|(c, x)| f64::from(spec.logit_scale) * x + self.bias(c)).collect();
-        let lse = z.iter().map(|z| z.exp()).sum::<f64>().ln();
+        let lse = self.adjusted(row).iter().map(|z| z.exp()).sum::<f64>().ln();
+        let probabilities = self.probabilities(row);
         let y = Self::first_largest(targets.iter().copied());
         let smoothing = f64::from(spec.label_smoothing);
         let cost = |p: usize| spec.cost_matrix.as_ref().map_or(1.0, |m| m.cost(y as u32, p as u32).into());
@@ -213,8 +287,8 @@ impl Problem {
         for (c, t) in targets.iter().enumerate() {
             let smoothed = (1.0 - smoothing) * t + smoothing / targets.len() as f64;
             let u = if spec.weight_scope == WeightScope::PerTerm { self.weight(c) } else { 1.0 } * smoothed;
-            let p = (z[c] - lse).exp();
-            add(-u * (1.0 - p).max(0.0).powf(spec.focal_gamma.into()) * (z[c] - lse));
+            let (p, log_p) = probabilities[c];
+            add(-u * (1.0 - p).max(0.0).powf(spec.focal_gamma.into()) * log_p);
             add(f64::from(spec.cost_lambda) * cost(c) * p);
         }
         add(f64::from(spec.z_loss) * lse * lse);
@@ -304,7 +378,15 @@ impl Problem {
 #[test]
 fn all_terms_together() {
     let mut random = Random(0);
-    for _ in 0..4000 {
-        Problem::random(&mut random).check();
+    let mut clipped = 0;
+    for _ in 0..6000 {
+        let problem = Problem::random(&mut random);
+        problem.check();
+        if let Some(Clip { eps, .. }) = problem.spec.scores.clip() {
+            let held = |p: &f64| *p < eps || *p > 1.0 - eps;
+            clipped += u32::from((0..problem.shape.rows).any(|row| problem.unclipped(row).iter().any(held)));
+        }
     }
+    println!("{clipped} problems with a clip that holds something");
+    assert!(clipped > 500, "only {clipped} clips hold anything");
 }

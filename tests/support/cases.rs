@@ -11,14 +11,14 @@ use std::rc::Rc;
 
 use wgpu_cross_entropy::cpu;
 use wgpu_cross_entropy::{
-    ClassWeights, ClassesOver, CostMatrix, Denominator, LiveWeights, Reduction, SampleWeights, Shape, Spec,
-    Targets, WeightScheme, WeightScope,
+    ClassWeights, ClassesOver, Clip, ClipOrder, CostMatrix, Denominator, LiveWeights, Reduction,
+    SampleWeights, Scores, Shape, Spec, Targets, WeightScheme, WeightScope,
 };
 
 use crate::golden::{self, Case, Goldens, Part, Tensor};
 use crate::rules::{
-    Expected, PADDING, Rules, argmax, class_of, class_weight, deviate, empty_targets, is_bad, row_logits,
-    sample_weight, softmax,
+    Expected, PADDING, Rules, argmax, class_of, class_weight, deviate, empty_targets, gradient_name, is_bad,
+    probabilities, row_logits, sample_weight,
 };
 use crate::work::{Answer, Call, Check, Deviation, LeftOut, Loss, Number, Read, Work};
 
@@ -79,12 +79,12 @@ pub fn work(goldens: &Goldens, case: &Case) -> Result<Work, Stop> {
         "class_weight_to_sample_weight" => return mapper.class_weight_to_sample_weight(),
         "accuracy" => return mapper.accuracy(),
         "class_counts_weighted" => "counts weighted by sample weights are not here yet",
-        "nll" => "log-probability input is not here yet",
-        "cost_matrix_ce_onehot" => "costs summed over tied predictions",
+        "nll" => return mapper.nll(),
+        "log_loss" => return mapper.log_loss(),
+        "cost_matrix_ce_onehot" => return mapper.cost_matrix_ce_onehot(),
         "bce" | "dynamic_bce" | "dynamic_bce_losses_api" | "sigmoid_focal" | "binary_accuracy" => {
             "sigmoid losses are not mapped here yet (see BinarySpec)"
         }
-        "log_loss" => "probability input is not here yet",
         "sample_weight_indices" | "sample_weight_multioutput" => "host helpers of scikit-learn",
         "seed_mse" | "threshold_mse" => "squared errors",
         other => return unsupported(format!("op {other} is unknown")),
@@ -103,6 +103,15 @@ pub fn log_softmax_of_many(goldens: &Goldens, case: &Case) -> Result<Work, Stop>
 struct Mapper<'a> {
     goldens: &'a Goldens,
     case: &'a Case,
+}
+
+/// What the cases call the scores.
+fn scores_name(scores: Scores) -> &'static str {
+    match scores {
+        Scores::Logits | Scores::SoftmaxProbs(_) => "logits",
+        Scores::LogProbs => "log_probs",
+        Scores::Probs(_) => "probs",
+    }
 }
 
 /// Reads one number.
@@ -187,13 +196,8 @@ impl Mapper<'_> {
     /// What all the ops on logits share: the batch without weights, the mean over all positions.
     fn loss(&self) -> Result<Loss, Stop> {
         let case = self.case;
-        let clipped = match case.text("input_kind")? {
-            None | Some("logits") => false,
-            Some("softmax_probs") => true,
-            Some("probs") => return unsupported("probability input is not here yet"),
-            Some(other) => return unsupported(format!("input_kind {other} is unknown")),
-        };
-        let logits = self.input("logits")?;
+        let scores = self.scores()?;
+        let logits = self.input(scores_name(scores))?;
         let (shape, _) = self.shape(&logits.shape)?;
         let label_smoothing = case.number("label_smoothing")?.unwrap_or(0.0);
         let over = case.number("smoothing_k")?;
@@ -203,6 +207,7 @@ impl Mapper<'_> {
             );
         }
         let mut spec = Spec {
+            scores,
             ignore_index: self.ignore_index()?,
             label_smoothing: label_smoothing as f32,
             reduction: Reduction::Mean(Denominator::Rows),
@@ -225,25 +230,36 @@ impl Mapper<'_> {
         }
         let loss = Loss { target_probs, label_smoothing, ..Loss::new(spec, shape, logits.values, labels) };
         self.fits(&loss)?;
-        if clipped {
-            self.clip_is_idle(&loss)?;
-        }
         Ok(loss)
+    }
+
+    /// What the batch's scores are.
+    fn scores(&self) -> Result<Scores, Stop> {
+        let case = self.case;
+        let clip = || -> Result<Clip, Stop> {
+            let order = match case.text("prob_renorm")? {
+                // The focal loss says it in words.
+                None | Some("divide_by_sum") => ClipOrder::AfterNormalizing,
+                Some("softmax_of_log") => ClipOrder::BeforeNormalizing,
+                Some(other) => return unsupported(format!("prob_renorm {other} is unknown")),
+            };
+            match case.number("prob_eps")? {
+                Some(eps) => Ok(Clip { eps, order }),
+                None => malformed("params.prob_eps is missing"),
+            }
+        };
+        Ok(match case.text("input_kind")? {
+            None | Some("logits") => Scores::Logits,
+            Some("softmax_probs") => Scores::SoftmaxProbs(clip()?),
+            Some("probs") => Scores::Probs(clip()?),
+            Some("log_probs") => Scores::LogProbs,
+            Some(other) => return unsupported(format!("input_kind {other} is unknown")),
+        })
     }
 
     /// The slices fit; else indexing them below would panic.
     fn fits(&self, loss: &Loss) -> Result<(), Stop> {
         loss.inputs().check(&loss.spec, &loss.shape).map_err(|error| Stop::Malformed(error.to_string()))
-    }
-
-    /// Clipped probabilities of a softmax are the softmax where no probability is near 0 or 1.
-    fn clip_is_idle(&self, loss: &Loss) -> Result<(), Stop> {
-        let clip = self.case.number("prob_eps")?.unwrap_or(0.0);
-        let idle = (0..loss.shape.rows).all(|row| {
-            let p = softmax(&row_logits(loss, row)).1;
-            p.iter().all(|p| (clip * 1.001..=1.0 - clip * 1.001).contains(p))
-        });
-        if idle { Ok(()) } else { unsupported("probabilities that are clipped are not here yet") }
     }
 
     /// Broadcasts sample weights as NumPy does, without a copy where the crate can.
@@ -252,8 +268,8 @@ impl Mapper<'_> {
             return Ok(());
         }
         let Tensor { shape: mut given, values } = self.input("sample_weight")?;
-        let logits = self.input("logits")?.shape;
-        let (_, over) = self.shape(&logits)?;
+        let scores = self.input(scores_name(loss.spec.scores))?.shape;
+        let (_, over) = self.shape(&scores)?;
         // `[N, 1]` against `[N]` is one weight a row: Keras keeps the axis of length 1 in the losses.
         if given.len() == over.len() + 1 && given.last() == Some(&1) {
             given.pop();
@@ -436,11 +452,7 @@ impl Mapper<'_> {
             }
             // Soft targets with a weight for each term; what is special is the clip.
             Some("keras") => {
-                if case.text("input_kind")? == Some("probs") {
-                    return unsupported("probability input is not here yet");
-                }
                 let mut loss = self.loss_of_targets()?;
-                self.clip_is_idle(&loss)?;
                 let classes = loss.shape.classes as usize;
                 loss.spec.class_weights = ClassWeights::Given(match case.number("alpha")? {
                     _ if self.has("alpha") => self.input("alpha")?.values,
@@ -470,7 +482,10 @@ impl Mapper<'_> {
     fn loss_of_targets(&self) -> Result<Loss, Stop> {
         let mut case = self.case.clone();
         case.params.insert("target_kind".into(), "soft".into());
-        case.params.insert("input_kind".into(), "logits".into());
+        // This op clips the softmax of logits as well.
+        if matches!(case.text("input_kind")?, None | Some("logits")) {
+            case.params.insert("input_kind".into(), "softmax_probs".into());
+        }
         Mapper { goldens: self.goldens, case: &case }.loss()
     }
 
@@ -495,6 +510,54 @@ impl Mapper<'_> {
         self.mask(&mut loss)?;
         self.reduction(&mut loss)?;
         self.finish(loss)
+    }
+
+    /// Costs of all tied predictions, added up: the gathered cost where there is no tie.
+    fn cost_matrix_ce_onehot(&self) -> Result<Work, Stop> {
+        let loss = self.loss()?;
+        let tied = |row| {
+            let p = probabilities(loss.spec.scores, &row_logits(&loss, row)).1;
+            let top = p.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            // In the framework's f32 more may be tied than in f64.
+            p.iter().filter(|p| **p >= top * (1.0 - 1e-6)).count() > 1
+        };
+        if (0..loss.shape.rows).any(tied) {
+            return unsupported("costs summed over tied predictions");
+        }
+        self.cost_matrix_ce()
+    }
+
+    /// Log-probabilities as they came.
+    fn nll(&self) -> Result<Work, Stop> {
+        let mut case = self.case.clone();
+        case.params.insert("input_kind".into(), "log_probs".into());
+        Mapper { goldens: self.goldens, case: &case }.softmax_ce()
+    }
+
+    /// Probabilities, normalized and clipped to the resolution of their type; a weighted mean or a sum.
+    fn log_loss(&self) -> Result<Work, Stop> {
+        let mut case = self.case.clone();
+        let eps = match case.tensors(Part::Inputs).get("probs").map(|entry| entry.dtype.as_str()) {
+            Some("F64") => f64::EPSILON,
+            Some("F32") => f64::from(f32::EPSILON),
+            other => return unsupported(format!("probabilities of type {other:?}")),
+        };
+        let mean = match case.params.get("normalize").and_then(serde_json::Value::as_bool) {
+            Some(mean) => mean,
+            None => return malformed("params.normalize is missing"),
+        };
+        let axis = case.tensors(Part::Inputs).get("probs").map_or(0, |entry| entry.shape.len().max(1) - 1);
+        for (name, value) in [
+            ("class_axis", axis.into()),
+            ("input_kind", "probs".into()),
+            ("prob_renorm", "divide_by_sum".into()),
+            ("prob_eps", eps.into()),
+            ("reduction", if mean { "mean" } else { "sum" }.into()),
+            ("denominator", "sum_sample_weight".into()),
+        ] {
+            case.params.insert(name.into(), value);
+        }
+        Mapper { goldens: self.goldens, case: &case }.softmax_ce()
     }
 
     fn live(&self) -> Result<LiveWeights, Stop> {
@@ -1061,6 +1124,7 @@ impl Mapper<'_> {
         let mut work = Work { deviations, ..Work::default() };
         let labels_of_rows = loss.labels.clone();
         let (shape, unreduced) = (loss.shape, loss.spec.reduction == Reduction::None);
+        let scores = loss.spec.scores;
         let live = loss.spec.needs_counts();
         let gather = (loss.spec.targets != Targets::Soft).then(|| gather_of(&loss));
         let counts = counts_of_loss(&loss);
@@ -1080,7 +1144,7 @@ impl Mapper<'_> {
                 "loss" if unreduced => Box::new(|a| a[0].row_losses.iter().collect()),
                 "loss" => one(|a| a[0].loss),
                 "per_sample" => Box::new(|a| a[0].row_losses.iter().collect()),
-                "grad_logits" => Box::new(|a| a[0].logit_grads.iter().collect()),
+                name if name == gradient_name(scores) => Box::new(|a| a[0].logit_grads.iter().collect()),
                 "denominator" => one(|a| a[0].denominator),
                 "class_weight" => Box::new(|a| a[0].class_weights.iter().collect()),
                 "class_counts" if live => counts_read(0),

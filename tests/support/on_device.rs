@@ -16,21 +16,24 @@ use wgpu_cross_entropy::{Bound, ClassWeights, Config, CrossEntropy, Gpu, Options
 use crate::work::{Answer, Call, Loss, Number, Numbers, Solved};
 
 /// How many cases of each op of `tests/golden` run on a device: as many as on the oracle.
-pub const RUN: [(&str, usize); 14] = [
+pub const RUN: [(&str, usize); 17] = [
     ("accuracy", 10),
     ("class_counts", 18),
     ("class_counts_soft", 2),
     ("class_weight_to_sample_weight", 12),
     ("class_weights", 7),
     ("class_weights_from_counts", 5),
-    ("cost_matrix_ce", 23),
+    ("cost_matrix_ce", 32),
+    ("cost_matrix_ce_onehot", 1),
     ("dynamic_ce", 24),
     ("dynamic_class_weight_ce", 10),
     ("effective_number", 38),
     ("fit_epoch", 8),
+    ("log_loss", 11),
     ("log_softmax", 10),
-    ("softmax_ce", 425),
-    ("softmax_focal", 37),
+    ("nll", 14),
+    ("softmax_ce", 440),
+    ("softmax_focal", 46),
 ];
 
 /// So many plans are kept; then all go, for each holds buffers.

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use wgpu_cross_entropy::cpu::{self, Target};
-use wgpu_cross_entropy::{ClassWeights, Denominator, LOGIT_LIMIT, Reduction, SampleWeights, WeightScope};
+use wgpu_cross_entropy::{
+    ClassWeights, Clip, ClipOrder, Denominator, LOGIT_LIMIT, Reduction, SampleWeights, Scores, WeightScope,
+};
 
 use crate::cases::Stop;
 use crate::work::{Deviation, Loss};
@@ -16,6 +18,15 @@ pub type Expected = BTreeMap<String, Vec<f64>>;
 pub fn deviate(deviations: &mut Vec<Deviation>, deviation: Deviation) {
     if !deviations.contains(&deviation) {
         deviations.push(deviation);
+    }
+}
+
+/// What the cases call the gradient.
+pub fn gradient_name(scores: Scores) -> &'static str {
+    match scores {
+        Scores::Logits | Scores::SoftmaxProbs(_) => "grad_logits",
+        Scores::LogProbs => "grad_input",
+        Scores::Probs(_) => "grad_probs",
     }
 }
 
@@ -46,6 +57,27 @@ pub fn softmax(z: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let cost: Vec<f64> = z.iter().map(|x| (largest - x) + sum.ln()).collect();
     let p = cost.iter().map(|cost| (-cost).exp()).collect();
     (cost, p)
+}
+
+/// `-log c` and `c` of a row's scores: the formulas of `Scores`, one after the other.
+pub fn probabilities(scores: Scores, x: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    let log = |p: Vec<f64>| (p.iter().map(|p| -p.ln()).collect(), p);
+    let normalize = |p: Vec<f64>| {
+        let sum: f64 = p.iter().sum();
+        p.into_iter().map(|p| p / sum).collect::<Vec<f64>>()
+    };
+    let p = match scores {
+        Scores::Logits => return softmax(x),
+        Scores::LogProbs => return (x.iter().map(|x| -x).collect(), x.iter().map(|x| x.exp()).collect()),
+        Scores::Probs(_) => x.to_vec(),
+        Scores::SoftmaxProbs(_) => softmax(x).1,
+    };
+    let Some(Clip { eps, order }) = scores.clip() else { return log(p) };
+    let clip = |p: Vec<f64>| p.into_iter().map(|p| p.clamp(eps, 1.0 - eps)).collect::<Vec<f64>>();
+    log(match order {
+        ClipOrder::AfterNormalizing => clip(normalize(p)),
+        ClipOrder::BeforeNormalizing => normalize(clip(p)),
+    })
 }
 
 /// The class that stands for a row; `None` where the row does not count.
@@ -175,7 +207,7 @@ impl<'a> Rules<'a> {
         if is_bad(&z) {
             return f64::NAN;
         }
-        let (cost, p) = softmax(&z);
+        let (cost, p) = probabilities(loss.spec.scores, &z);
         let mut base = 0.0;
         for (class, t) in (0..).zip(self.smoothed(row)) {
             let weight = match loss.spec.weight_scope {
@@ -231,12 +263,13 @@ impl<'a> Rules<'a> {
         let empty = mean && self.denominator == 0.0;
         let bad = |row: u32| class_of(loss, row).is_some() && is_bad(&row_logits(loss, row));
         let beyond = |row: u32| {
-            class_of(loss, row).is_some()
+            loss.spec.scores.are_logits()
+                && class_of(loss, row).is_some()
                 && row_logits(loss, row).iter().any(|x| x.is_finite() && x.abs() > f64::from(LOGIT_LIMIT))
         };
         let any_bad = (0..loss.shape.rows).any(bad);
 
-        if let Some(grads) = expected.get_mut("grad_logits") {
+        if let Some(grads) = expected.get_mut(gradient_name(loss.spec.scores)) {
             for row in 0..loss.shape.rows {
                 let (want, deviation) = match class_of(loss, row) {
                     None => (0.0, Deviation::IgnoredRow),
