@@ -371,9 +371,15 @@ impl Mapper<'_> {
         let given = loss.sample_weights.is_some();
         let soft = loss.spec.targets == Targets::Soft;
         // The weight of a row whose terms have weights of their own is not its label's.
-        let per_label = !soft
-            || loss.spec.weight_scope == WeightScope::PerRow
-            || loss.spec.class_weights == ClassWeights::None;
+        let per_label = !soft || loss.spec.weight_scope == WeightScope::PerRow;
+        // Soft targets are not ignored: what a mask takes out has weight 0.
+        let masked: Vec<bool> = match soft && self.has("mask") {
+            true => {
+                self.goldens.i64s(case, Part::Inputs, "mask")?.values.iter().map(|mask| *mask == 0).collect()
+            }
+            false => Vec::new(),
+        };
+        let counted = |row: &u32| masked.get(*row as usize) != Some(&true);
         let denominator = match (case.text("reduction")?, case.text("denominator")?) {
             (Some("none"), _) => None,
             (Some("sum"), _) => {
@@ -382,24 +388,21 @@ impl Mapper<'_> {
             }
             (Some("mean"), Some(denominator)) => Some(match denominator {
                 "count" => Denominator::Rows,
-                "count_valid" if !(soft && self.has("mask")) => Denominator::ValidRows,
-                "sum_target_weight" if !given && per_label => Denominator::WeightSum,
+                "count_valid" if masked.is_empty() => Denominator::ValidRows,
+                "sum_target_weight" if !given && per_label && masked.is_empty() => Denominator::WeightSum,
                 "sum_product" if per_label => Denominator::WeightSum,
                 "sum_sample_weight" => Denominator::SampleWeightSum,
                 "count_nonzero_weight" if per_label => Denominator::NonZeroWeights,
                 // What the crate has no name for is for the caller to say.
-                "count_valid" => {
-                    let mask = self.goldens.f64s(case, Part::Inputs, "mask")?.values;
-                    loss.external = Some(mask.iter().sum());
-                    Denominator::External
-                }
-                "sum_target_weight" | "sum_product" => {
-                    let weight =
-                        |row| if denominator == "sum_product" { sample_weight(loss, row) } else { 1.0 };
-                    let rows = (0..loss.shape.rows).filter_map(|row| {
-                        class_of(loss, row).map(|class| weight(row) * class_weight(loss, class))
-                    });
-                    loss.external = Some(rows.sum());
+                "count_valid" | "sum_target_weight" | "sum_product" | "count_nonzero_weight" => {
+                    let weight = |row| match (class_of(loss, row), denominator) {
+                        (None, _) => 0.0,
+                        (_, "count_valid") => 1.0,
+                        (Some(class), "sum_target_weight") => class_weight(loss, class),
+                        (Some(class), "sum_product") => sample_weight(loss, row) * class_weight(loss, class),
+                        _ => f64::from(u8::from(sample_weight(loss, row) != 0.0)),
+                    };
+                    loss.external = Some((0..loss.shape.rows).filter(counted).map(weight).sum());
                     Denominator::External
                 }
                 "sum_sample_weight_raw" => {
