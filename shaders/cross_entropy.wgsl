@@ -9,8 +9,6 @@
 
 override WORKGROUP_SIZE: u32 = 64u;
 
-@group(0) @binding(ROW_LOSSES) var<storage, read_write> row_losses: array<u32>;
-
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
     let row = row_of(group, lane);
@@ -23,7 +21,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
 
     let whole = reduce(visit_row(row_at, in_row, goal), lane);
     let result = finish_row(row, row_at, goal, whole, lane);
-    if (live && in_row == 0u) { row_losses[params.row_losses_base + row] = result.loss; }
+    if (live && in_row == 0u) { keep_row(row, goal, whole, result); }
     tally(counts && in_row == 0u, !result.bad && predicted_class(whole) == result.class_index, result.bad, row, lane);
 
     write_grads(row, row_at, in_row, live, goal, result);

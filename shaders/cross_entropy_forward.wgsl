@@ -9,7 +9,6 @@
 
 override WORKGROUP_SIZE: u32 = 64u;
 
-@group(0) @binding(ROW_LOSSES) var<storage, read_write> row_losses: array<u32>;
 @group(0) @binding(ROW_STATS) var<storage, read_write> row_stats: array<vec4<u32>>;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -25,7 +24,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
     let whole = reduce(visit_row(row_at, in_row, goal), lane);
     let result = finish_row(row, row_at, goal, whole, lane);
     if (live && in_row == 0u) {
-        row_losses[params.row_losses_base + row] = result.loss;
+        keep_row(row, goal, whole, result);
         var stats_0 = vec4<u32>(0u);
         var stats_1 = vec4<u32>(0u);
         if (result.bad) {

@@ -7,7 +7,8 @@ use crate::spec::{
     ClassWeights, ClassesOver, Denominator, LogitBias, Reduction, SampleWeights, Scores, Spec, Targets,
     WeightScheme, WeightScope,
 };
-use crate::wgsl::{BinaryVariant, Element, Numbers, Stage, Strategy, Variant};
+use crate::stats::TelemetryLayout;
+use crate::wgsl::{BinaryVariant, Element, Numbers, PRIVATE_STATS_CLASSES, Stage, Strategy, Variant};
 
 /// How logits and gradients are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -74,6 +75,13 @@ pub struct Options {
     pub grad_out: bool,
     /// How logits and gradients are stored. Arithmetic and row losses are `f32` in any case.
     pub dtype: Dtype,
+    /// Keeps each row's prediction: `row_losses` is an array of [`RowRecord`](crate::RowRecord) then.
+    pub predictions: bool,
+    /// Adds up what each class has, step after step, in a buffer that is read when one likes: see
+    /// [`ClassStats`](crate::ClassStats). Keeps [`RowRecord`](crate::RowRecord)s too.
+    pub class_stats: bool,
+    /// Counts the rows of each pair of true and predicted class as well, 8 bytes a pair. Brings `class_stats` along.
+    pub confusion: bool,
     /// A row strategy other than the table's.
     pub strategy: Option<Strategy>,
     /// A workgroup size other than the table's.
@@ -84,6 +92,18 @@ pub struct Options {
     pub vectorize: Option<bool>,
     /// Bindings no larger than this, to cut a batch into smaller tiles than the device asks for.
     pub max_binding_size: Option<u64>,
+}
+
+impl Options {
+    /// Whether more is kept of a row than its loss.
+    pub fn keeps_records(&self) -> bool {
+        self.predictions || self.keeps_telemetry()
+    }
+
+    /// Whether the telemetry of classes is kept.
+    pub fn keeps_telemetry(&self) -> bool {
+        self.class_stats || self.confusion
+    }
 }
 
 /// The most classes that one invocation walks over. llvmpipe (Mesa 22.3.6) leaves every loop silently after 65,535
@@ -242,6 +262,8 @@ impl Config {
             sample_weights: spec.sample_weights != SampleWeights::None,
             cost_matrix: spec.cost_matrix.is_some(),
             grad_out: options.grad_out,
+            records: options.keeps_records(),
+            confusion: options.confusion,
             count_in_workgroup: !caps.cpu,
             external: spec.reduction == Reduction::Mean(Denominator::External),
             ignore_index: spec.ignore_index.is_some(),
@@ -313,8 +335,13 @@ impl Config {
     pub fn variant_of(&self, stage: Stage) -> Variant {
         let mut variant = self.variant.clone();
         if !stage.reads_logits() {
-            let size = if stage == Stage::ClassWeights { 256 } else { 64 };
+            // The counters of classes lie in a workgroup's memory: many share them. On CPUs they do not.
+            let many = stage == Stage::LossTotalClasses && !self.caps.cpu;
+            let size = if stage == Stage::ClassWeights || many { 256 } else { 64 };
             variant.workgroup_size = size.min(self.caps.max_workgroup_size);
+        }
+        if stage == Stage::LossTotalClasses {
+            variant.count_in_workgroup &= self.shape.classes <= PRIVATE_STATS_CLASSES;
         }
         variant
     }
@@ -341,6 +368,17 @@ impl Config {
             denominator_rows: shape.rows,
             ..Params::default()
         }
+    }
+
+    /// Bytes of what is kept of a row: a loss, or a [`RowRecord`](crate::RowRecord).
+    pub fn row_size(&self) -> u64 {
+        if self.options.keeps_records() { size_of::<crate::RowRecord>() as u64 } else { 4 }
+    }
+
+    /// The layout of the telemetry, where it is kept.
+    pub fn telemetry_layout(&self) -> Option<TelemetryLayout> {
+        let options = &self.options;
+        options.keeps_telemetry().then(|| TelemetryLayout::new(self.shape.classes, options.confusion))
     }
 
     /// Why this row strategy.

@@ -301,6 +301,36 @@ pub enum DeviceError {
     },
 }
 
+/// Telemetry that cannot be had or understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TelemetryError {
+    /// The plan keeps none.
+    #[error("the plan keeps no telemetry; Options::class_stats or Options::confusion asks for it")]
+    Off,
+    /// Too few bytes, or too many.
+    #[error("telemetry holds {got} bytes; {classes} classes take {need}")]
+    Length {
+        /// How many came.
+        got: u64,
+        /// How many are expected.
+        need: u64,
+        /// For so many classes.
+        classes: u32,
+    },
+    /// Two that are of different numbers of classes.
+    #[error("the other telemetry is of {got} classes; this one is of {here}")]
+    Classes {
+        /// Classes of the one that was to be added.
+        got: usize,
+        /// Classes of the one that it was to be added to.
+        here: usize,
+    },
+    /// Two of which one has confusion counts.
+    #[error("only one of the two telemetries has confusion counts")]
+    Confusion,
+}
+
 /// A call with host slices that failed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -320,6 +350,9 @@ pub enum HostError {
         /// What wgpu said.
         message: String,
     },
+    /// The telemetry.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     /// The device did not answer in time.
     #[error("the device did not finish within {seconds} s")]
     Timeout {

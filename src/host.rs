@@ -8,6 +8,7 @@ use crate::pipeline::{Scopes, create_buffer};
 use crate::plan::{Batch, CrossEntropy};
 use crate::shape::Shape;
 use crate::spec::{ClassWeights, LogitBias, Spec, Targets};
+use crate::stats::RowRecord;
 use std::time::Duration;
 use wgpu::BufferUsages;
 
@@ -107,12 +108,14 @@ impl CrossEntropy {
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor {
             label: Some("wgpu_cross_entropy.compute"),
         });
+        self.reset_telemetry(&mut encoder);
         self.encode(&mut encoder, &step);
         queue.submit([encoder.finish()]);
         Ok(grads.unwrap_or(logits))
     }
 
-    /// Runs this plan on host slices: uploads, records, submits, reads back.
+    /// Runs this plan on host slices: uploads, records, submits, reads back. Telemetry starts anew, so that
+    /// [`Output::class_stats`] is of this batch.
     ///
     /// # Errors
     /// [`HostError`] where the slices do not fit the plan, or the device fails.
@@ -134,8 +137,19 @@ impl CrossEntropy {
         let layout = TableLayout::new(spec, shape);
         let table = read(device, queue, "table", self.table(), layout.size()).await?;
         let totals = Totals::from_bytes(&table).unwrap_or_default();
-        let rows = u64::from(shape.rows) * 4;
-        let row_losses = read(device, queue, "row_losses", self.row_losses(), rows).await?;
+        let rows = u64::from(shape.rows) * self.config().row_size();
+        let kept = read(device, queue, "row_losses", self.row_losses(), rows).await?;
+        let records: Vec<RowRecord> = if options.keeps_records() { words(&kept) } else { Vec::new() };
+        let row_losses = match options.keeps_records() {
+            true => records.iter().map(|record| record.loss).collect(),
+            false => words(&kept),
+        };
+        let predictions =
+            options.predictions.then(|| records.iter().map(|record| record.prediction).collect());
+        let class_stats = match self.telemetry() {
+            Some(_) => Some(self.read_telemetry(device, queue).await?),
+            None => None,
+        };
         let grads = read(device, queue, "logit_grads", &grads, grads.size()).await?;
         let mut logit_grads = options.dtype.decode(&grads);
         logit_grads.truncate(inputs.logits.len());
@@ -161,10 +175,12 @@ impl CrossEntropy {
         Ok(Output {
             logit_bias,
             totals,
-            row_losses: words(&row_losses),
+            row_losses,
             logit_grads,
             class_counts,
             class_weights,
+            predictions,
+            class_stats,
         })
     }
 

@@ -3,6 +3,7 @@
 use crate::error::InputError;
 use crate::shape::Shape;
 use crate::spec::{Denominator, Reduction, SampleWeights, Spec, Targets};
+use crate::stats::ClassStats;
 
 /// One batch in host memory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -128,6 +129,12 @@ pub struct Output<T> {
     pub class_weights: Option<Vec<T>>,
     /// `[classes]`: the logit biases in use; `None` where all are 0.
     pub logit_bias: Option<Vec<T>>,
+    /// `[rows]`: the class with the largest logit; [`NO_CLASS`](crate::NO_CLASS) where the row does not count or is not
+    /// finite. From the oracle, and from a device where [`Options::predictions`](crate::Options::predictions) is set.
+    pub predictions: Option<Vec<u32>>,
+    /// What each class has of this batch. From the oracle (without confusion counts), and from a device where the
+    /// [`Options`](crate::Options) ask for it.
+    pub class_stats: Option<ClassStats>,
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod pipeline;
 mod plan;
 mod shape;
 mod spec;
+mod stats;
 pub mod tolerance;
 mod validate;
 pub mod wgsl;
@@ -40,6 +41,7 @@ pub use spec::{
     ClassWeights, ClassesOver, Clip, ClipOrder, CostMatrix, Denominator, LOGIT_LIMIT, LiveWeights, LogitBias,
     Reduction, SampleWeights, Scores, Spec, Targets, WeightScheme, WeightScope,
 };
+pub use stats::{ClassStats, NO_CLASS, RowRecord, TelemetryLayout};
 pub use validate::Validation;
 /// The `wgpu` of this crate's API.
 pub use wgpu;

@@ -1,7 +1,8 @@
 //! The plan: owns what lies between the kernels and records the whole flow into the caller's encoder.
 
 use crate::config::{Config, Options};
-use crate::error::{BindError, PlanError};
+use crate::error::{BindError, HostError, PlanError, TelemetryError};
+use crate::host::read;
 use crate::kernels::{
     ClassCountsBuffers, ClassCountsKernel, ClassWeightsBuffers, ClassWeightsKernel, CrossEntropyBuffers,
     CrossEntropyKernel, DenominatorBuffers, DenominatorKernel, LossTotalBuffers, LossTotalKernel,
@@ -10,6 +11,7 @@ use crate::kernels::{
 use crate::pipeline::{Bound, create_buffer, tiles_of_logits};
 use crate::shape::Shape;
 use crate::spec::Spec;
+use crate::stats::ClassStats;
 use crate::wgsl::Element;
 
 /// The buffers of one batch. Each is (buffer, offset, size); offsets are multiples of 4, and what is written
@@ -46,7 +48,7 @@ pub struct BoundStep {
     pub denominator: Bound,
     /// Logits to losses and gradients.
     pub cross_entropy: Bound,
-    /// Row losses to the loss.
+    /// Row losses to the loss, and to the telemetry where the options ask for it.
     pub loss_total: Bound,
 }
 
@@ -79,6 +81,7 @@ pub struct CrossEntropy {
     row_losses_buffer: wgpu::Buffer,
     denominator_partials: wgpu::Buffer,
     loss_partials: wgpu::Buffer,
+    telemetry_buffer: Option<wgpu::Buffer>,
 }
 
 impl CrossEntropy {
@@ -96,16 +99,19 @@ impl CrossEntropy {
         let live = spec.needs_counts();
         let layout = TableLayout::new(spec, &shape);
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        let [table, row_losses, denominator_partials, loss_partials, counts] = sizes(spec, &shape);
-        for (name, size) in [table, row_losses, denominator_partials, loss_partials, counts] {
+        let sizes = sizes(&config);
+        for (name, size) in sizes {
             let limit = device.limits().max_buffer_size;
             if size > limit {
                 return Err(PlanError::Limit { what: name, got: size, limit });
             }
         }
+        let [table, row_losses, denominator_partials, loss_partials, counts, telemetry] = sizes;
         let limit = config.capabilities().max_binding_size;
-        if layout.size() > limit {
-            return Err(PlanError::Limit { what: "table", got: layout.size(), limit });
+        for (name, size) in [table, telemetry] {
+            if size > limit {
+                return Err(PlanError::Limit { what: name, got: size, limit });
+            }
         }
         let make = |(name, size): (&'static str, u64)| create_buffer(device, name, size, usage, None);
         Ok(Self {
@@ -119,6 +125,7 @@ impl CrossEntropy {
             row_losses_buffer: make(row_losses)?,
             denominator_partials: make(denominator_partials)?,
             loss_partials: make(loss_partials)?,
+            telemetry_buffer: (telemetry.1 > 0).then(|| make(telemetry)).transpose()?,
             config,
         })
     }
@@ -173,6 +180,7 @@ impl CrossEntropy {
                     row_losses: whole(&self.row_losses_buffer),
                     partials: whole(&self.loss_partials),
                     table,
+                    telemetry: self.telemetry_buffer.as_ref().map(whole),
                 },
             )?,
         })
@@ -205,7 +213,8 @@ impl CrossEntropy {
         &self.table_buffer
     }
 
-    /// `[rows]`, `f32`: each row's loss before the denominator.
+    /// `[rows]`, `f32`: each row's loss before the denominator. Of [`RowRecord`](crate::RowRecord)s where the options ask
+    /// for by-products.
     pub fn row_losses(&self) -> &wgpu::Buffer {
         &self.row_losses_buffer
     }
@@ -215,9 +224,54 @@ impl CrossEntropy {
         self.counts_buffer.as_ref()
     }
 
+    /// What each class had since the plan was made or [`CrossEntropy::reset_telemetry`] ran, where the options ask for
+    /// it: see [`TelemetryLayout`](crate::TelemetryLayout). Usage `COPY_SRC | COPY_DST`.
+    pub fn telemetry(&self) -> Option<&wgpu::Buffer> {
+        self.telemetry_buffer.as_ref()
+    }
+
+    /// Records that the telemetry starts anew: before a step for telemetry of that step, before an epoch's first one for
+    /// that of the epoch. Does nothing where there is none.
+    pub fn reset_telemetry(&self, encoder: &mut wgpu::CommandEncoder) {
+        if let Some(buffer) = &self.telemetry_buffer {
+            encoder.clear_buffer(buffer, 0, None);
+        }
+    }
+
+    /// Reads the telemetry, after everything submitted so far. Waits for the device as [`read`](crate::read) does:
+    /// nothing for the inside of a training loop.
+    ///
+    /// # Errors
+    /// [`HostError::Telemetry`] where the options ask for none; otherwise as [`read`](crate::read).
+    pub async fn read_telemetry(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+    ) -> Result<ClassStats, HostError> {
+        let (Some(buffer), Some(layout)) = (&self.telemetry_buffer, self.config.telemetry_layout()) else {
+            return Err(TelemetryError::Off.into());
+        };
+        let bytes = read(device, queue, "telemetry", buffer, layout.size()).await?;
+        let (classes, confusion) = (self.config.shape().classes, self.config.options().confusion);
+        Ok(ClassStats::from_bytes(classes, confusion, &bytes)?)
+    }
+
+    /// [`CrossEntropy::read_telemetry`], waiting.
+    ///
+    /// # Errors
+    /// As [`CrossEntropy::read_telemetry`].
+    #[cfg(not(target_family = "wasm"))]
+    pub fn read_telemetry_blocking(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+    ) -> Result<ClassStats, HostError> {
+        pollster::block_on(self.read_telemetry(device, queue))
+    }
+
     /// Every buffer that the plan holds, in bytes, by name.
     pub fn memory(&self) -> Vec<(&'static str, u64)> {
-        sizes(self.config.spec(), self.config.shape()).into_iter().filter(|(_, size)| *size > 0).collect()
+        sizes(&self.config).into_iter().filter(|(_, size)| *size > 0).collect()
     }
 
     /// What was chosen and why, and what a step moves, in a few lines for a person.
@@ -248,13 +302,19 @@ impl CrossEntropy {
 }
 
 /// Name and bytes of each buffer between the kernels; 0 where there is none.
-fn sizes(spec: &Spec, shape: &Shape) -> [(&'static str, u64); 5] {
+fn sizes(config: &Config) -> [(&'static str, u64); 6] {
+    let (spec, shape) = (config.spec(), config.shape());
+    let telemetry = match config.options().confusion {
+        true => "telemetry (8 bytes for each pair of classes)",
+        false => "telemetry",
+    };
     let live = spec.needs_counts();
     [
         ("table", TableLayout::new(spec, shape).size()),
-        ("row_losses", (u64::from(shape.rows) * 4).max(4)),
+        ("row_losses", (u64::from(shape.rows) * config.row_size()).max(4)),
         ("denominator_partials", DenominatorKernel::partials_size(spec.targets, shape.rows)),
         ("loss_partials", LossTotalKernel::partials_size(shape.rows)),
         ("class_counts", if live { u64::from(shape.classes) * 4 } else { 0 }),
+        (telemetry, config.telemetry_layout().map_or(0, |layout| layout.size())),
     ]
 }

@@ -31,6 +31,7 @@ use crate::inputs::{Inputs, Output};
 use crate::spec::{
     ClassWeights, ClipOrder, LiveWeights, LogitBias, Scores, Targets, WeightScheme, WeightScope,
 };
+use crate::stats::ClassStats;
 use crate::wgsl::{ROWS_PER_GROUP, SOFT_ROWS_PER_GROUP, Strategy};
 
 /// Half an ulp, relative: the error of one correctly rounded operation.
@@ -90,6 +91,10 @@ pub struct Tolerances {
     pub logit_grads: Vec<f64>,
     /// `[classes]`, where there are class weights.
     pub class_weights: Option<Vec<f64>>,
+    /// `[classes]`, for [`ClassStats::loss`].
+    pub class_losses: Vec<f64>,
+    /// `[classes]`, for [`ClassStats::weight`] and [`ClassStats::correct_weight`].
+    pub class_weight_sums: Vec<f64>,
 }
 
 /// How a variant adds up a row.
@@ -199,8 +204,14 @@ pub fn tolerances(config: &Config, inputs: &Inputs<'_>, want: &Output<f64>) -> T
     let mut row_losses = vec![0.0; want.row_losses.len()];
     let mut logit_grads = vec![0.0; want.logit_grads.len()];
     let mut loss_sum = FLUSHED;
+    let mut class_losses = vec![0.0; shape.classes as usize];
+    let mut class_weight_sums = vec![0.0; shape.classes as usize];
+    // Each addend is rounded to a step; the sum becomes an `f64`, as it is in the oracle after as many additions.
+    let summed = |x: f64| ClassStats::SUM_STEP / 2.0 + x.abs() * f64::from(shape.rows + 1) * f64::EPSILON;
     for (row, y, terms) in valid {
         let loss = want.row_losses[row as usize];
+        let weight = sample_weight(spec, shape, inputs, row) * values.weight(y);
+        class_weight_sums[y as usize] += weight.abs() * (weight_error + U) + FLUSHED + summed(weight);
         if loss.is_nan() {
             continue;
         }
@@ -234,6 +245,7 @@ pub fn tolerances(config: &Config, inputs: &Inputs<'_>, want: &Output<f64>) -> T
             let size = factor * base_size;
             row_losses[row as usize] = factor * base + size * (factor_error + U) + FLUSHED;
             loss_sum += row_losses[row as usize] + loss.abs() * sum_error;
+            class_losses[y as usize] += row_losses[row as usize] + summed(loss);
         }
 
         let grad_out = inputs.grad_out.map_or(1.0, |grad_out| f64::from(grad_out[row as usize]));
@@ -265,6 +277,8 @@ pub fn tolerances(config: &Config, inputs: &Inputs<'_>, want: &Output<f64>) -> T
         row_losses,
         logit_grads,
         class_weights,
+        class_losses,
+        class_weight_sums,
     }
 }
 
@@ -706,13 +720,20 @@ impl Worst {
         Self { name, elements: 1, index: 0, got: got.into(), want: want.into(), tolerance: 0.0 }
     }
 
+    /// Compares counts, which must be equal: the first that differs, or the first of all.
+    pub fn counts<T: Copy + PartialEq + Into<u64>>(name: &'static str, got: &[T], want: &[T]) -> Self {
+        let at = (0..want.len()).find(|&at| got.get(at) != want.get(at)).unwrap_or(0);
+        let value = |counts: &[T]| counts.get(at).map_or(f64::NAN, |&count| count.into() as f64);
+        Self { name, elements: want.len(), index: at, got: value(got), want: value(want), tolerance: 0.0 }
+    }
+
     /// Compares an output with the oracle's. `got`, `want` and `tolerance` have one length; a missing element counts
     /// as NaN.
-    pub fn of(name: &'static str, got: &[f32], want: &[f64], tolerance: &[f64]) -> Self {
+    pub fn of<T: Copy + Into<f64>>(name: &'static str, got: &[T], want: &[f64], tolerance: &[f64]) -> Self {
         let mut worst = Self { name, elements: want.len(), index: 0, got: 0.0, want: 0.0, tolerance: 0.0 };
         let mut highest = -1.0;
         for (index, (&want, &tolerance)) in want.iter().zip(tolerance).enumerate() {
-            let got = got.get(index).copied().map_or(f64::NAN, f64::from);
+            let got = got.get(index).copied().map_or(f64::NAN, Into::into);
             let this = ratio(got, want, tolerance);
             if this > highest {
                 highest = this;

@@ -1,11 +1,11 @@
 //! The host layer checks itself: a plan's own pipelines against the oracle.
 
 use crate::config::Config;
-use crate::cpu;
+use crate::cpu::{self, ClassValues};
 use crate::error::HostError;
 use crate::inputs::{Inputs, Output};
 use crate::plan::CrossEntropy;
-use crate::tolerance::{Worst, tolerances};
+use crate::tolerance::{Tolerances, Worst, tolerances};
 
 /// What a comparison with the oracle found: the worst element of each output.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,17 +43,14 @@ impl Validation {
         }
         if let Some(want) = &want.class_counts {
             let got = got.class_counts.as_deref().unwrap_or_default();
-            // The first class that differs, or the first of all.
-            let at = (0..want.len()).find(|&class| got.get(class) != Some(&want[class])).unwrap_or(0);
-            let value = |counts: &[u32]| counts.get(at).map_or(f64::NAN, |&count| f64::from(count));
-            outputs.push(Worst {
-                name: "class_counts",
-                elements: want.len(),
-                index: at,
-                got: value(got),
-                want: value(want),
-                tolerance: 0.0,
-            });
+            outputs.push(Worst::counts("class_counts", got, want));
+        }
+        if config.options().predictions {
+            let of = |predictions: &Option<Vec<u32>>| predictions.clone().unwrap_or_default();
+            outputs.push(Worst::counts("predictions", &of(&got.predictions), &of(&want.predictions)));
+        }
+        if config.options().keeps_telemetry() {
+            outputs.extend(class_stats(config, inputs, got, want, &allowed));
         }
         Self { outputs }
     }
@@ -67,6 +64,49 @@ impl Validation {
     pub fn failures(&self) -> impl Iterator<Item = &Worst> {
         self.outputs.iter().filter(|worst| !worst.passed())
     }
+}
+
+/// Compares what each class has.
+fn class_stats(
+    config: &Config,
+    inputs: &Inputs<'_>,
+    got: &Output<f32>,
+    want: &Output<f64>,
+    allowed: &Tolerances,
+) -> Vec<Worst> {
+    let got = got.class_stats.clone().unwrap_or_default();
+    let values =
+        ClassValues { class_weights: want.class_weights.clone(), logit_bias: want.logit_bias.clone() };
+    let predictions = want.predictions.as_deref().unwrap_or_default();
+    // The oracle's own output has no confusion counts.
+    let confusion = config.options().confusion;
+    let want = cpu::class_stats(
+        config.spec(),
+        config.shape(),
+        inputs,
+        &values,
+        &want.row_losses,
+        predictions,
+        confusion,
+    );
+    let mut outputs = vec![
+        Worst::counts("class_stats.rows", &got.rows, &want.rows),
+        Worst::counts("class_stats.correct", &got.correct, &want.correct),
+        Worst::counts("class_stats.unsummed", &got.unsummed, &want.unsummed),
+        Worst::of("class_stats.loss", &got.loss, &want.loss, &allowed.class_losses),
+        Worst::of("class_stats.weight", &got.weight, &want.weight, &allowed.class_weight_sums),
+        Worst::of(
+            "class_stats.correct_weight",
+            &got.correct_weight,
+            &want.correct_weight,
+            &allowed.class_weight_sums,
+        ),
+    ];
+    if let Some(want) = &want.confusion {
+        let got = got.confusion.as_deref().unwrap_or_default();
+        outputs.push(Worst::counts("class_stats.confusion", got, want));
+    }
+    outputs
 }
 
 impl std::fmt::Display for Validation {

@@ -43,6 +43,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("denominator/finish.wgsl"),
     shader!("denominator/rows.wgsl"),
     shader!("denominator/soft.wgsl"),
+    shader!("loss_total/classes.wgsl"),
     shader!("loss_total/finish.wgsl"),
     shader!("loss_total/rows.wgsl"),
     shader!("parts/add_row.wgsl"),
@@ -74,12 +75,14 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/external_given.wgsl"),
     shader!("parts/external_none.wgsl"),
     shader!("parts/final_loss.wgsl"),
+    shader!("parts/fixed_point.wgsl"),
     shader!("parts/grad_out_one.wgsl"),
     shader!("parts/grad_out_rows.wgsl"),
     shader!("parts/grads_in_place.wgsl"),
     shader!("parts/grads_separate.wgsl"),
     shader!("parts/half_bf16.wgsl"),
     shader!("parts/half_f16.wgsl"),
+    shader!("parts/keep_row.wgsl"),
     shader!("parts/labels.wgsl"),
     shader!("parts/lanes_subgroup.wgsl"),
     shader!("parts/lanes_thread.wgsl"),
@@ -105,6 +108,8 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/sample_weights_given.wgsl"),
     shader!("parts/sample_weights_none.wgsl"),
     shader!("parts/soft_layout.wgsl"),
+    shader!("parts/stats_direct.wgsl"),
+    shader!("parts/stats_workgroup.wgsl"),
     shader!("parts/store_f32.wgsl"),
     shader!("parts/store_f32x4.wgsl"),
     shader!("parts/store_half.wgsl"),
@@ -119,9 +124,11 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/targets_labels.wgsl"),
     shader!("parts/targets_soft.wgsl"),
     shader!("parts/targets_two_hot.wgsl"),
+    shader!("parts/telemetry.wgsl"),
     shader!("parts/visit_row.wgsl"),
     shader!("parts/weigh_labels.wgsl"),
     shader!("parts/weigh_two_hot.wgsl"),
+    shader!("parts/wide_add.wgsl"),
     shader!("parts/write_grads.wgsl"),
 ];
 
@@ -154,6 +161,8 @@ pub enum Stage {
     LossTotalRows,
     /// Adds them up.
     LossTotalFinish,
+    /// What the rows say of their classes, added to the telemetry.
+    LossTotalClasses,
     /// Partial counts of positives and negatives.
     BinaryCountsRows,
     /// Adds them up.
@@ -172,7 +181,7 @@ pub enum Stage {
 
 impl Stage {
     /// All stages, in the order of the flow.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::ClassCountsClear,
         Self::ClassCountsPrivate,
         Self::ClassCountsDirect,
@@ -186,6 +195,7 @@ impl Stage {
         Self::CrossEntropyBackward,
         Self::LossTotalRows,
         Self::LossTotalFinish,
+        Self::LossTotalClasses,
         Self::BinaryCountsRows,
         Self::BinaryCountsFinish,
         Self::BinaryWeights,
@@ -211,6 +221,7 @@ impl Stage {
             Self::CrossEntropyBackward => "cross_entropy_backward.wgsl",
             Self::LossTotalRows => "loss_total/rows.wgsl",
             Self::LossTotalFinish => "loss_total/finish.wgsl",
+            Self::LossTotalClasses => "loss_total/classes.wgsl",
             Self::BinaryCountsRows => "binary_counts/rows.wgsl",
             Self::BinaryCountsFinish => "binary_counts/finish.wgsl",
             Self::BinaryWeights => "binary_cross_entropy/weights.wgsl",
@@ -309,6 +320,10 @@ pub struct Variant {
     pub cost_matrix: bool,
     /// An upstream gradient a row.
     pub grad_out: bool,
+    /// More is kept of a row than its loss.
+    pub records: bool,
+    /// Rows are counted by true and predicted class.
+    pub confusion: bool,
     /// Rows are counted in workgroup memory before they are counted in the table or in the class counts: dear
     /// atomics on few words are spared. Off on CPUs, which have no dear atomics, and of which one (llvmpipe's GL,
     /// Mesa 22.3.6) loses increments in workgroup memory where invocations meet in one word.
@@ -402,6 +417,8 @@ impl Default for Variant {
             sample_weights: false,
             cost_matrix: false,
             grad_out: false,
+            records: false,
+            confusion: false,
             count_in_workgroup: true,
             external: false,
             ignore_index: false,
@@ -415,6 +432,10 @@ impl Default for Variant {
 
 /// The most classes that `class_counts/private.wgsl` keeps in workgroup memory (4 KiB).
 pub const PRIVATE_CLASSES: u32 = 1024;
+/// The most classes that `loss_total/classes.wgsl` gathers in workgroup memory (4 KiB).
+pub const PRIVATE_STATS_CLASSES: u32 = 64;
+/// The most pairs of classes, with confusion counts (4 KiB).
+pub const PRIVATE_CELLS: u32 = 1024;
 /// Rows that a workgroup sums or counts. Fixed, so that partial sums do not depend on the tiling.
 pub const ROWS_PER_GROUP: u32 = 4096;
 
@@ -459,6 +480,11 @@ pub fn source(stage: Stage, variant: &Variant) -> Source {
             text.push_str(&renamed(text_of(reduction), names));
         }
     }
+    // Wide numbers are added to the telemetry and to a workgroup's own counters by the same text.
+    if parts.contains(&"parts/stats_workgroup.wgsl") {
+        text.push('\n');
+        text.push_str(&renamed(text_of("parts/wide_add.wgsl"), FOUND));
+    }
     let (text, bindings) = number_bindings(&text);
     let flag = |on: bool| f64::from(u8::from(on));
     let numbers = &variant.numbers;
@@ -469,6 +495,10 @@ pub fn source(stage: Stage, variant: &Variant) -> Source {
         ("SINGLE_SUBGROUP", flag(variant.single_subgroup)),
         ("ROWS_PER_GROUP", f64::from(ROWS_PER_GROUP)),
         ("PRIVATE_CLASSES", f64::from(PRIVATE_CLASSES)),
+        ("PRIVATE_STATS_WORDS", f64::from(16 * PRIVATE_STATS_CLASSES)),
+        ("PRIVATE_CELLS", f64::from(if variant.confusion { PRIVATE_CELLS } else { 1 })),
+        ("CONFUSION", flag(variant.confusion)),
+        ("ROW_WORDS", if variant.records { 4.0 } else { 1.0 }),
         ("HAS_IGNORE_INDEX", flag(variant.ignore_index)),
         ("CLASS_FIRST", flag(variant.class_first)),
         ("DENOMINATOR", f64::from(variant.denominator)),
@@ -566,6 +596,14 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
             parts.extend(["parts/table.wgsl", "parts/loss_sums.wgsl", "parts/sum_workgroup.wgsl"]);
             parts.extend(["parts/final_loss.wgsl", "parts/numerics.wgsl"]);
         }
+        Stage::LossTotalClasses => {
+            parts.extend(["parts/telemetry.wgsl", "parts/wide_add.wgsl", "parts/fixed_point.wgsl"]);
+            parts.push(either(
+                variant.count_in_workgroup,
+                "parts/stats_workgroup.wgsl",
+                "parts/stats_direct.wgsl",
+            ));
+        }
         Stage::CostGather => {
             parts.extend(["parts/logits_read.wgsl", cost]);
             parts.extend(labels);
@@ -608,6 +646,7 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
             // With an invocation a row, a workgroup has many rows to count.
             if stage != Stage::CrossEntropyBackward {
                 parts.push("parts/visit_row.wgsl");
+                parts.push("parts/keep_row.wgsl");
                 parts.push(match variant.strategy {
                     Strategy::Thread if variant.count_in_workgroup => "parts/tally_workgroup.wgsl",
                     Strategy::Thread | Strategy::Workgroup => "parts/tally_direct.wgsl",
@@ -687,6 +726,14 @@ const NORMS: &[(&str, &str)] = &[
     ("EIGHTHS", "EIGHTHS_OF_NORM"),
 ];
 
+/// What the names of additions to the telemetry are for a workgroup's own counters.
+const FOUND: &[(&str, &str)] = &[
+    ("counters", "found"),
+    ("add_count", "add_count_found"),
+    ("add_sum", "add_sum_found"),
+    ("add_run", "add_run_found"),
+];
+
 /// Replaces whole words.
 fn renamed(text: &str, names: &[(&str, &str)]) -> String {
     let mut renamed = String::with_capacity(text.len());
@@ -750,6 +797,7 @@ pub fn all() -> Vec<(Stage, Variant)> {
                     grad_out: bit(4),
                     external: bit(5),
                     logit_bias: logits && bit(6),
+                    records: bit(1),
                     ignore_index: layout.targets != Targets::Soft,
                     denominator: if bit(5) { 6 } else { 1 },
                     general: layout.general,

@@ -40,6 +40,7 @@ fn set_up(gpu: &Gpu, data: &Data) -> Result<Ready, Failure> {
             row_losses: row_losses.as_entire_buffer_binding(),
             partials: partials.as_entire_buffer_binding(),
             table: table.as_entire_buffer_binding(),
+            telemetry: None,
         },
     )?;
     let check = move |gpu: &Gpu, _: &Data| {

@@ -2,6 +2,8 @@
 
 override WORKGROUP_SIZE: u32 = 64u;
 override ROWS_PER_GROUP: u32 = 4096u;
+// Words of what is kept of a row, the loss first: see `parts/keep_row.wgsl`.
+override ROW_WORDS: u32 = 1u;
 
 @group(0) @binding(ROW_LOSSES) var<storage, read> row_losses: array<u32>;
 @group(0) @binding(PARTIALS) var<storage, read_write> partials: array<Sums>;
@@ -12,7 +14,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let end_row = min(first_row + ROWS_PER_GROUP, params.rows);
     var sums = no_sums();
     for (var row = first_row + index; row < end_row; row += WORKGROUP_SIZE) {
-        let word = row_losses[params.row_losses_base + row];
+        let word = row_losses[params.row_losses_base + row * ROW_WORDS];
         if (is_nan(word)) {
             sums.kinds |= 1u;
         } else if (is_infinite(word)) {

@@ -36,8 +36,7 @@ pub fn cross_entropy_forward(
         let Target::Counts { class: y, terms } = Target::read(spec, shape, inputs, row) else { continue };
         let z = row_logits(spec, shape, inputs, values, row);
         let scored = ScoredRow::new(spec.scores, &z);
-        let sound = is_finite_row(&z) && (spec.scores == Scores::Logits || scored.is_some());
-        if !sound || terms.iter().any(|(_, t)| !t.is_finite()) {
+        if !is_sound(spec, &z, &terms) {
             totals.nonfinite_rows += 1;
             totals.first_bad_row = Some(totals.first_bad_row.map_or(row, |first| first.min(row)));
             losses[i] = f64::NAN;
@@ -68,6 +67,12 @@ pub fn cross_entropy_forward(
         stats[i] = RowStats { factor, ..softmax };
     }
     (losses, stats)
+}
+
+/// Whether a row can be trained on, by its scores and its targets.
+pub(super) fn is_sound(spec: &Spec, z: &[f64], terms: &[(u32, f64)]) -> bool {
+    let scores = spec.scores == Scores::Logits || ScoredRow::new(spec.scores, z).is_some();
+    is_finite_row(z) && scores && terms.iter().all(|(_, t)| t.is_finite())
 }
 
 /// The terms of one row's loss.

@@ -29,14 +29,15 @@ pub use cross_entropy_backward::cross_entropy_backward;
 pub use cross_entropy_forward::{RowStats, cross_entropy_forward};
 pub(crate) use cross_entropy_forward::{ScoredRow, Terms};
 pub use denominator::denominator;
-pub use loss_total::loss_total;
+pub use loss_total::{class_stats, loss_total, predictions};
 
 use crate::error::InputError;
 use crate::inputs::{Inputs, Output};
 use crate::shape::Shape;
 use crate::spec::{ClassWeights, LOGIT_LIMIT, LogitBias, Spec, Targets};
 
-/// The whole flow on one batch: counts, weights, denominator, losses, gradients, totals.
+/// The whole flow on one batch: counts, weights, denominator, losses, gradients, totals, predictions and what each class
+/// has; confusion counts apart, of which there may be too many ([`class_stats`] has them).
 ///
 /// # Errors
 /// [`InputError`] where shape, spec and slices do not fit each other.
@@ -48,8 +49,19 @@ pub fn compute(spec: &Spec, shape: &Shape, inputs: &Inputs<'_>) -> Result<Output
     let (row_losses, logit_grads) =
         cross_entropy(spec, shape, inputs, &values, totals.denominator, &mut totals);
     loss_total(&row_losses, &mut totals);
+    let predictions = predictions(spec, shape, inputs, &values);
+    let class_stats = class_stats(spec, shape, inputs, &values, &row_losses, &predictions, false);
     let ClassValues { class_weights, logit_bias } = values;
-    Ok(Output { totals, row_losses, logit_grads, class_counts, class_weights, logit_bias })
+    Ok(Output {
+        totals,
+        row_losses,
+        logit_grads,
+        class_counts,
+        class_weights,
+        logit_bias,
+        predictions: Some(predictions),
+        class_stats: Some(class_stats),
+    })
 }
 
 /// The values of each class that a step uses.

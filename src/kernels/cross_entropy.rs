@@ -1,7 +1,7 @@
 //! `cross_entropy`: losses and gradients in one visit to the logits.
 
 use super::{
-    grad_out_region, logit_grads_region, logit_groups, logits_of_tile, logits_region, per_row,
+    grad_out_region, logit_grads_region, logit_groups, logits_of_tile, logits_region, row_losses_region,
     sample_weights_of_tile, sample_weights_region, table_region, targets_of_tile, targets_region,
 };
 use crate::config::Config;
@@ -23,7 +23,8 @@ pub struct CrossEntropyBuffers<'a> {
     pub grad_out: Option<wgpu::BufferBinding<'a>>,
     /// Gradients in the layout of the logits, unless `Options::in_place` is set. Written; padding is not.
     pub logit_grads: Option<wgpu::BufferBinding<'a>>,
-    /// `[rows]`, `f32`. Written.
+    /// `[rows]`, `f32`; of [`RowRecord`](crate::RowRecord)s at a multiple of 16 bytes where the options ask for
+    /// by-products. Written.
     pub row_losses: wgpu::BufferBinding<'a>,
     /// The table; weights, costs and the denominator are read, rows are counted.
     pub table: wgpu::BufferBinding<'a>,
@@ -62,15 +63,15 @@ impl CrossEntropyKernel {
         let weights = sample_weights_region(config, &buffers.sample_weights)?;
         let grad_out = grad_out_region(config, &buffers.grad_out)?;
         let grads = logit_grads_region(config, &buffers.logit_grads)?;
-        let losses = per_row("row_losses", config, &buffers.row_losses, 4)?;
+        let losses = row_losses_region(config, &buffers.row_losses)?;
         let program = self.program.for_regions(&[Some(&logits), grads.as_ref()])?;
         let mut planned = Vec::new();
-        for tile in tiles_of_logits(config.shape(), config.capabilities(), 12, 1)? {
+        for tile in tiles_of_logits(config.shape(), config.capabilities(), config.row_size().max(12), 1)? {
             let mut regions = vec![
                 ("LOGITS", logits_of_tile(config, &logits, &tile, bytes)),
                 targets_of_tile(config, &targets, &tile),
                 ("TABLE", table),
-                ("ROW_LOSSES", losses.rows(&tile, 4)),
+                ("ROW_LOSSES", losses.rows(&tile, config.row_size())),
             ];
             if let Some(weights) = &weights {
                 regions.push(("SAMPLE_WEIGHTS", sample_weights_of_tile(config, weights, &tile)));

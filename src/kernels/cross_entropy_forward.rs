@@ -1,8 +1,8 @@
 //! `cross_entropy_forward`: losses, and what the backward pass needs.
 
 use super::{
-    logit_groups, logits_of_tile, logits_region, per_row, sample_weights_of_tile, sample_weights_region,
-    table_region, targets_of_tile, targets_region,
+    logit_groups, logits_of_tile, logits_region, per_row, row_losses_region, sample_weights_of_tile,
+    sample_weights_region, table_region, targets_of_tile, targets_region,
 };
 use crate::config::Config;
 use crate::error::{BindError, PlanError};
@@ -19,7 +19,8 @@ pub struct CrossEntropyForwardBuffers<'a> {
     pub targets: wgpu::BufferBinding<'a>,
     /// As the spec says, `f32`. Read.
     pub sample_weights: Option<wgpu::BufferBinding<'a>>,
-    /// `[rows]`, `f32`. Written.
+    /// `[rows]`, `f32`; of [`RowRecord`](crate::RowRecord)s at a multiple of 16 bytes where the options ask for
+    /// by-products. Written.
     pub row_losses: wgpu::BufferBinding<'a>,
     /// `[rows, 8]` words, at a multiple of 16 bytes: see the shader. Written.
     pub row_stats: wgpu::BufferBinding<'a>,
@@ -68,7 +69,7 @@ impl CrossEntropyForwardKernel {
         let targets = targets_region(config, &buffers.targets)?;
         let table = table_region(config, &buffers.table)?;
         let weights = sample_weights_region(config, &buffers.sample_weights)?;
-        let losses = per_row("row_losses", config, &buffers.row_losses, 4)?;
+        let losses = row_losses_region(config, &buffers.row_losses)?;
         let stats = per_row("row_stats", config, &buffers.row_stats, Self::ROW_STATS_SIZE)?.aligned_to(16)?;
         let program = self.program.for_regions(&[Some(&logits)])?;
         let mut planned = Vec::new();
@@ -77,7 +78,7 @@ impl CrossEntropyForwardKernel {
                 ("LOGITS", logits_of_tile(config, &logits, &tile, bytes)),
                 targets_of_tile(config, &targets, &tile),
                 ("TABLE", table),
-                ("ROW_LOSSES", losses.rows(&tile, 4)),
+                ("ROW_LOSSES", losses.rows(&tile, config.row_size())),
                 ("ROW_STATS", stats.rows(&tile, 32)),
             ];
             if let Some(weights) = &weights {

@@ -1,6 +1,6 @@
-//! `loss_total`: the loss as one number, in the table.
+//! `loss_total`: the loss as one number, in the table; and what the rows say of their classes, in the telemetry.
 
-use super::{per_row, row_groups, table_region};
+use super::{optional, row_groups, row_losses_region, table_region};
 use crate::config::Config;
 use crate::error::{BindError, PlanError};
 use crate::pipeline::{Bound, Planned, Program, Region, Tile, tiles_of_rows};
@@ -12,20 +12,24 @@ const PARTIAL_SIZE: u64 = 8;
 /// What [`LossTotalKernel`] works on.
 #[derive(Clone, Debug)]
 pub struct LossTotalBuffers<'a> {
-    /// `[rows]`, `f32`. Read.
+    /// `[rows]`, `f32`; of [`RowRecord`](crate::RowRecord)s where the options ask for by-products. Read.
     pub row_losses: wgpu::BufferBinding<'a>,
     /// Scratch of [`LossTotalKernel::partials_size`] bytes.
     pub partials: wgpu::BufferBinding<'a>,
     /// The table; `denominator` is read, `loss_sum` and `loss` are written.
     pub table: wgpu::BufferBinding<'a>,
+    /// Where the options ask for class statistics: [`TelemetryLayout`](crate::TelemetryLayout), at the device's offset
+    /// alignment. Added to; clear it to start anew.
+    pub telemetry: Option<wgpu::BufferBinding<'a>>,
 }
 
-/// Sums the row losses in a fixed order and divides by the denominator.
+/// Sums the row losses in a fixed order and divides by the denominator; adds up what each class has.
 #[derive(Clone, Debug)]
 pub struct LossTotalKernel {
     config: Config,
     rows: Program,
     finish: Program,
+    classes: Option<Program>,
 }
 
 impl LossTotalKernel {
@@ -38,6 +42,10 @@ impl LossTotalKernel {
             config: config.clone(),
             rows: Program::new(device, Stage::LossTotalRows, config)?,
             finish: Program::new(device, Stage::LossTotalFinish, config)?,
+            classes: match config.telemetry_layout() {
+                Some(_) => Some(Program::new(device, Stage::LossTotalClasses, config)?),
+                None => None,
+            },
         })
     }
 
@@ -57,16 +65,25 @@ impl LossTotalKernel {
     pub(crate) fn plan(&self, buffers: &LossTotalBuffers<'_>) -> Result<Vec<Planned>, BindError> {
         let config = &self.config;
         let rows = config.shape().rows;
-        let losses = per_row("row_losses", config, &buffers.row_losses, 4)?;
+        let losses = row_losses_region(config, &buffers.row_losses)?;
+        let wanted = config
+            .telemetry_layout()
+            .map(|layout| (layout.size(), format!("{} classes", config.shape().classes)));
+        let telemetry = optional("telemetry", wanted, &buffers.telemetry, "Options::class_stats")?;
         let table = table_region(config, &buffers.table)?;
         let partials =
             Region::new("partials", &buffers.partials, Self::partials_size(rows), || format!("{rows} rows"))?;
         let mut planned = Vec::new();
-        for tile in tiles_of_rows(rows, config.capabilities(), 4) {
-            let regions = [("ROW_LOSSES", losses.rows(&tile, 4)), ("PARTIALS", partials)];
+        let size = config.row_size();
+        for tile in tiles_of_rows(rows, config.capabilities(), size) {
+            let losses = ("ROW_LOSSES", losses.rows(&tile, size));
+            let groups = u64::from(row_groups(tile.rows));
             let mut params = config.params(&tile);
             params.partials = row_groups(tile.first_row);
-            planned.push(self.rows.plan(params, row_groups(tile.rows).into(), &regions)?);
+            planned.push(self.rows.plan(params, groups, &[losses, ("PARTIALS", partials)])?);
+            if let (Some(classes), Some(telemetry)) = (&self.classes, telemetry) {
+                planned.push(classes.plan(params, groups, &[losses, ("TELEMETRY", telemetry)])?);
+            }
         }
         let mut params = config.params(&Tile { first_row: 0, rows });
         params.partials = row_groups(rows);

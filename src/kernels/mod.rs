@@ -81,6 +81,15 @@ fn per_row<'a>(
     Region::new(name, binding, u64::from(rows) * bytes, || format!("{rows} rows"))
 }
 
+/// What is kept of each row: `[rows]` losses, or records, which are bound as 16-byte elements.
+fn row_losses_region<'a>(
+    config: &Config,
+    binding: &wgpu::BufferBinding<'a>,
+) -> Result<Region<'a>, BindError> {
+    let size = config.row_size();
+    per_row("row_losses", config, binding, size)?.aligned_to(size)
+}
+
 /// `[rows, classes]` of logits, gradients or targets of `bytes` bytes, in the layout of the shape. A 16-bit element at
 /// the end shares its word with padding.
 fn logits_region<'a>(

@@ -71,6 +71,8 @@ fn run_plan(gpu: &Gpu, batch: &Batch, options: &Options, at: usize) -> (CrossEnt
         class_counts,
         class_weights,
         logit_bias: None,
+        predictions: None,
+        class_stats: None,
     };
     (plan, output)
 }

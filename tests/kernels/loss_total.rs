@@ -17,6 +17,7 @@ fn totals(gpu: &Gpu, losses: &[f32], denominator: f32, options: &Options) -> Tot
         row_losses: losses.binding(),
         partials: partials.binding(),
         table: table.binding(),
+        telemetry: None,
     };
     let bound = kernel.bind(&gpu.device, &buffers).unwrap();
     run(gpu, |pass| bound.encode(pass));
