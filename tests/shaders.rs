@@ -199,6 +199,38 @@ fn partial_sums_fit_their_scratch() {
     }
 }
 
+/// The telemetry lies as the host decodes it.
+#[test]
+fn the_telemetry_agrees() {
+    use wgpu_cross_entropy::{ClassStats, TelemetryLayout};
+    let (module, _) =
+        validate(&wgsl::source(Stage::LossTotalClasses, &Variant::default()), "LossTotalClasses");
+    let constant = |name: &str| {
+        let (_, constant) = module
+            .constants
+            .iter()
+            .find(|(_, constant)| constant.name.as_deref() == Some(name))
+            .unwrap_or_else(|| panic!("no constant {name}"));
+        match module.global_expressions[constant.init] {
+            naga::Expression::Literal(naga::Literal::U32(value)) => u64::from(value),
+            _ => panic!("{name} is no literal"),
+        }
+    };
+    for (name, byte) in [
+        ("CLASS_WORDS", TelemetryLayout::CLASS_SIZE),
+        ("ROWS_AT", TelemetryLayout::ROWS),
+        ("CORRECT_AT", TelemetryLayout::CORRECT),
+        ("UNSUMMED_AT", TelemetryLayout::UNSUMMED),
+        ("LOSS_AT", TelemetryLayout::LOSS),
+        ("WEIGHT_AT", TelemetryLayout::WEIGHT),
+        ("CORRECT_WEIGHT_AT", TelemetryLayout::CORRECT_WEIGHT),
+    ] {
+        assert_eq!(constant(name) * 4, byte, "{name}");
+    }
+    let source = wgsl::source(Stage::LossTotalClasses, &Variant::default());
+    assert!(source.text.contains(&format!("< {:#x}u", ClassStats::SUM_LIMIT.to_bits())), "SUM_LIMIT");
+}
+
 /// The one number that both sides clamp logits to.
 #[test]
 fn the_logit_limit_agrees() {

@@ -31,11 +31,13 @@ use support::{Kernel, SAMPLES, Session};
 use wgpu_cross_entropy::{DeviceOptions, Gpu};
 
 /// In the order of the flow; those that read no logits come first.
-const KERNELS: [Kernel; 10] = [
+const KERNELS: [Kernel; 12] = [
     class_counts::KERNEL,
     class_weights::KERNEL,
     denominator::KERNEL,
     loss_total::KERNEL,
+    loss_total::CLASSES,
+    loss_total::CLASSES_SKEWED,
     cost_gather::KERNEL,
     cross_entropy::KERNEL,
     cross_entropy_forward::KERNEL,

@@ -91,7 +91,8 @@ pub fn workgroups(stage: Stage, variant: &Variant, shape: &Shape) -> u64 {
         Stage::ClassCountsPrivate
         | Stage::ClassCountsDirect
         | Stage::DenominatorRows
-        | Stage::LossTotalRows => rows.div_ceil(ROWS_PER_GROUP.into()),
+        | Stage::LossTotalRows
+        | Stage::LossTotalClasses => rows.div_ceil(ROWS_PER_GROUP.into()),
         Stage::DenominatorSoft => rows.div_ceil(SOFT_ROWS_PER_GROUP.into()),
         Stage::CostGather
         | Stage::CrossEntropy

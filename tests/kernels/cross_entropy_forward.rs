@@ -2,7 +2,7 @@ use crate::support::{Batch, Guarded, full_spec, gpus, run};
 use wgpu_cross_entropy::kernels::{CrossEntropyForwardBuffers, CrossEntropyForwardKernel, TableLayout};
 use wgpu_cross_entropy::tolerance::{ULP, Worst, tolerances};
 use wgpu_cross_entropy::wgsl::Strategy;
-use wgpu_cross_entropy::{Config, Gpu, Options, Shape, Totals, cpu};
+use wgpu_cross_entropy::{Config, Gpu, NO_CLASS, Options, RowRecord, Shape, Spec, Targets, Totals, cpu};
 
 /// Runs the forward half: losses, statistics, totals.
 pub fn forward(
@@ -11,6 +11,17 @@ pub fn forward(
     config: &Config,
     at: usize,
 ) -> (Vec<f32>, Vec<[f32; 8]>, Totals<f32>) {
+    let (words, stats, totals) = forward_words(gpu, batch, config, at);
+    (words.into_iter().map(f32::from_bits).collect(), stats, totals)
+}
+
+/// The same with what is kept of each row as it lies in the buffer: losses, or records.
+fn forward_words(
+    gpu: &Gpu,
+    batch: &Batch,
+    config: &Config,
+    at: usize,
+) -> (Vec<u32>, Vec<[f32; 8]>, Totals<f32>) {
     let kernel = CrossEntropyForwardKernel::new(&gpu.device, config).unwrap();
     let mut initial = TableLayout::new(&batch.spec, &batch.shape).initial(&batch.spec);
     initial[36..40].fill(0xff); // first_bad_row: none yet
@@ -18,7 +29,7 @@ pub fn forward(
     let logits = Guarded::floats(gpu, at, &batch.logits);
     let targets = batch.targets(gpu, at);
     let weights = batch.sample_weights.as_ref().map(|weights| Guarded::floats(gpu, at, weights));
-    let losses = Guarded::output(gpu, at, batch.shape.rows as usize);
+    let losses = Guarded::output(gpu, at, batch.shape.rows as usize * config.row_size() as usize / 4);
     // Statistics are eight words a row, and start at a multiple of 16 bytes.
     let stats = Guarded::output(gpu, 4, batch.shape.rows as usize * 8);
     let buffers = CrossEntropyForwardBuffers {
@@ -33,7 +44,7 @@ pub fn forward(
     run(gpu, |pass| bound.encode(pass));
     let totals = Totals::from_bytes(bytemuck::cast_slice(&table.read(gpu))).unwrap();
     let stats = stats.read_floats(gpu).chunks_exact(8).filter_map(|s| s.try_into().ok()).collect();
-    (losses.read_floats(gpu), stats, totals)
+    (losses.read(gpu), stats, totals)
 }
 
 /// Losses as the oracle's; statistics say the oracle's log-sum-exp, rest and factor; rows are counted.
@@ -86,5 +97,52 @@ fn losses_and_statistics() {
             }
         }
         println!("{}: ok", gpu.describe());
+    }
+}
+
+/// With by-products, each row's loss is what it is without them, to the bit; prediction and class are the oracle's, and the
+/// weight is the product of the row's two weights.
+#[test]
+fn records_of_rows() {
+    for gpu in gpus() {
+        for strategy in [Strategy::Thread, Strategy::Workgroup] {
+            for (classes, targets) in [(3, Targets::Labels), (66, Targets::TwoHot), (8, Targets::Soft)] {
+                let spec = Spec { targets, ..full_spec(classes) };
+                let spec = Spec {
+                    ignore_index: spec.ignore_index.filter(|_| targets != Targets::Soft),
+                    cost_matrix: None,
+                    ..spec
+                };
+                let mut batch = Batch::random(5, &spec, Shape::new(45, classes));
+                batch.logits[batch.shape.index(4, 0) as usize] = f32::NAN;
+                let plain = Options { strategy: Some(strategy), ..Options::default() };
+                let config = |options| Config::new(&gpu.device, &spec, batch.shape, options).unwrap();
+                let (losses, ..) = forward_words(gpu, &batch, &config(&plain), 4);
+                let (words, ..) =
+                    forward_words(gpu, &batch, &config(&Options { predictions: true, ..plain }), 4);
+                let records: Vec<RowRecord> = bytemuck::pod_collect_to_vec(&words);
+                let values = cpu::ClassValues::new(&spec, &[]);
+                let inputs = batch.inputs();
+                let predictions = cpu::predictions(&spec, &batch.shape, &inputs, &values);
+                assert_eq!(predictions[4], NO_CLASS);
+                for (row, record) in records.iter().enumerate() {
+                    assert_eq!(record.loss.to_bits(), losses[row], "{}: row {row}", gpu.describe());
+                    assert_eq!(record.prediction, predictions[row], "{}: row {row}", gpu.describe());
+                    let (class, weight) = match cpu::Target::read(&spec, &batch.shape, &inputs, row as u32) {
+                        cpu::Target::Counts { class, .. } => {
+                            let s = batch.sample_weights.as_ref().map_or(1.0, |weights| weights[row]);
+                            (class, s * values.weight(class) as f32)
+                        }
+                        _ => (NO_CLASS, 0.0),
+                    };
+                    assert_eq!(
+                        (record.class, record.weight),
+                        (class, weight),
+                        "{}: row {row}",
+                        gpu.describe()
+                    );
+                }
+            }
+        }
     }
 }
