@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::cases::{self, Stop};
 use crate::golden::{self, Goldens, Part};
 use crate::work::{Answer, Deviation, LeftOut, Number, Numbers, Work};
+use wgpu_cross_entropy::ClassStats;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
 
@@ -204,6 +205,12 @@ fn moved(answer: Answer) -> Answer {
         correct_rows: answer.correct_rows + 1,
         valid_rows: answer.valid_rows + 3,
         gathered: answer.gathered.into_iter().map(|(class, cost)| (class + 1, value(cost))).collect(),
+        predictions: answer.predictions.into_iter().map(|class| class.wrapping_add(1)).collect(),
+        class_stats: answer.class_stats.map(|stats| ClassStats {
+            correct_weight: stats.correct_weight.into_iter().map(value).collect(),
+            ..stats
+        }),
+        weights_error: answer.weights_error,
     }
 }
 

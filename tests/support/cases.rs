@@ -669,23 +669,13 @@ impl Mapper<'_> {
                 logits: whole.logits[range.start * classes..range.end * classes].to_vec(),
                 labels: whole.labels[range.clone()].to_vec(),
                 sample_weights: whole.sample_weights.as_ref().map(|weights| weights[range.clone()].to_vec()),
+                by_products: true,
                 ..whole.clone()
             };
             sizes.push(range.len() as f64);
             work.calls.push(Call::Loss(Box::new(part)));
         }
         let batches = work.calls.len();
-        let gather = Call::Gather {
-            spec: whole.spec.clone(),
-            shape: whole.shape,
-            logits: whole.logits.clone(),
-            labels: whole.labels.clone(),
-        };
-        let weight = |row: u32| {
-            class_of(&whole, row).map_or(0.0, |y| sample_weight(&whole, row) * class_weight(&whole, y))
-        };
-        let weights: Vec<f64> = (0..whole.shape.rows).map(weight).collect();
-        let labels = whole.labels.clone();
         for (name, want) in self.expected()? {
             let sizes = sizes.clone();
             let running = move |answers: &[Answer]| -> Vec<Number> {
@@ -712,14 +702,7 @@ impl Mapper<'_> {
                         a[..batches].iter().map(|a| f64::from(a.correct_rows)).sum::<f64>() / rows as f64,
                     )
                 }),
-                "weighted_accuracy" => {
-                    let at = work.calls.len();
-                    work.calls.push(gather.clone());
-                    let (labels, weights) = (labels.clone(), weights.clone());
-                    one(move |answers| {
-                        Number::exact(weighted_accuracy(&answers[at].gathered, &labels, &weights))
-                    })
-                }
+                "weighted_accuracy" => one(move |answers| Answer::weighted_accuracy(&answers[..batches])),
                 "class_counts" => {
                     // Each batch counts its own; the sum is the whole's.
                     let counts: Vec<Call> = work.calls[..batches].iter().filter_map(counts_of).collect();
@@ -1067,34 +1050,24 @@ impl Mapper<'_> {
         let mut loss = self.loss()?;
         self.sample_weights(&mut loss)?;
         self.mask(&mut loss)?;
-        if loss.spec.targets == Targets::Soft {
-            return unsupported("accuracy of soft targets");
-        }
-        let weights: Vec<f64> = (0..loss.shape.rows)
-            .map(|row| class_of(&loss, row).map_or(0.0, |_| sample_weight(&loss, row)))
-            .collect();
-        let weighted = loss.sample_weights.is_some() || weights.contains(&0.0);
-        let labels = loss.labels.clone();
-        let mut work = Work { calls: vec![gather_of(&loss), Call::Loss(Box::new(loss))], ..Work::default() };
+        loss.by_products = true;
+        let classes: Vec<Option<u32>> = (0..loss.shape.rows).map(|row| class_of(&loss, row)).collect();
+        let weighted = loss.sample_weights.is_some() || classes.contains(&None);
+        let mut work = Work { calls: vec![Call::Loss(Box::new(loss))], ..Work::default() };
         for (name, want) in self.expected()? {
-            let (labels, weights) = (labels.clone(), weights.clone());
-            let read: Read =
-                match name.as_str() {
-                    "correct" => Box::new(move |answers| {
-                        let rows = answers[0].gathered.iter().zip(&labels);
-                        exact(rows.map(|((predicted, _), label)| {
-                            f64::from(i64::from(*predicted) == i64::from(*label))
-                        }))
-                    }),
-                    "accuracy" if weighted => one(move |answers| {
-                        Number::exact(weighted_accuracy(&answers[0].gathered, &labels, &weights))
-                    }),
-                    "accuracy" => one(|answers| Number::exact(plain_accuracy(&answers[1]))),
-                    _ => {
-                        work.left_out.push(LeftOut::new(name, NOT_AN_OUTPUT));
-                        continue;
-                    }
-                };
+            let classes = classes.clone();
+            let read: Read = match name.as_str() {
+                "correct" => Box::new(move |answers| {
+                    let rows = answers[0].predictions.iter().zip(&classes);
+                    exact(rows.map(|(predicted, class)| f64::from(u8::from(Some(*predicted) == *class))))
+                }),
+                "accuracy" if weighted => one(|answers| Answer::weighted_accuracy(&answers[..1])),
+                "accuracy" => one(|answers| Number::exact(plain_accuracy(&answers[0]))),
+                _ => {
+                    work.left_out.push(LeftOut::new(name, NOT_AN_OUTPUT));
+                    continue;
+                }
+            };
             work.checks.push(Check { name, want, read });
         }
         compared(work)
@@ -1299,16 +1272,5 @@ fn plain_accuracy(answer: &Answer) -> f64 {
     match answer.valid_rows {
         0 => 0.0,
         rows => f64::from(answer.correct_rows) / f64::from(rows),
-    }
-}
-
-/// `sum(w correct) / sum(w)`, and 0 where there is no weight.
-fn weighted_accuracy(gathered: &[(u32, f64)], labels: &[i32], weights: &[f64]) -> f64 {
-    let correct =
-        gathered.iter().zip(labels).map(|((predicted, _), label)| i64::from(*predicted) == i64::from(*label));
-    let right: f64 = correct.zip(weights).map(|(correct, weight)| if correct { *weight } else { 0.0 }).sum();
-    match weights.iter().sum::<f64>() {
-        0.0 => 0.0,
-        sum => right / sum,
     }
 }

@@ -150,7 +150,12 @@ impl Device {
 
     async fn loss(&mut self, loss: &Loss, raw: &Output<f64>, exact: &Answer) -> Result<Answer, Refusal> {
         let inputs = loss.inputs();
-        let options = Options { grad_out: inputs.grad_out.is_some(), ..self.options };
+        let options = Options {
+            grad_out: inputs.grad_out.is_some(),
+            predictions: loss.by_products,
+            class_stats: loss.by_products,
+            ..self.options
+        };
         let key = format!("{:?} {:?} {options:?}", loss.spec, loss.shape);
         if !self.plans.contains_key(&key) {
             if self.plans.len() >= PLANS {
@@ -185,6 +190,9 @@ impl Device {
             correct_rows: g.correct_rows,
             valid_rows: g.valid_rows,
             gathered: Vec::new(),
+            predictions: got.predictions.unwrap_or_default(),
+            class_stats: got.class_stats,
+            weights_error: allowed.class_weight_sums.iter().sum(),
         })
     }
 

@@ -8,7 +8,7 @@
 use std::fmt;
 
 use wgpu_cross_entropy::error::InputError;
-use wgpu_cross_entropy::{ClassWeights, Inputs, Output, Shape, Spec, cpu};
+use wgpu_cross_entropy::{ClassStats, ClassWeights, Inputs, Output, Shape, Spec, cpu};
 
 /// A value, and how far it may be from the oracle's.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -95,6 +95,32 @@ pub struct Answer {
     pub valid_rows: u32,
     /// `[rows]`: prediction and cost.
     pub gathered: Vec<(u32, f64)>,
+    /// `[rows]`; `NO_CLASS` where a row has none. From a device only where the loss asks for by-products.
+    pub predictions: Vec<u32>,
+    /// What each class has; the same.
+    pub class_stats: Option<ClassStats>,
+    /// How far each sum of weights in it may be off, over all classes.
+    pub weights_error: f64,
+}
+
+impl Answer {
+    /// The weight of the rows predicted right over that of all rows of these answers; 0 where nothing weighs anything.
+    pub fn weighted_accuracy(answers: &[Self]) -> Number {
+        let mut all: Option<ClassStats> = None;
+        for stats in answers.iter().filter_map(|answer| answer.class_stats.as_ref()) {
+            match &mut all {
+                None => all = Some(stats.clone()),
+                // Of one loss, and so alike.
+                Some(all) => all.merge(stats).unwrap_or_default(),
+            }
+        }
+        let Some(all) = all else { return Number::exact(f64::NAN) };
+        let (value, weight) = (all.weighted_accuracy(), all.weight.iter().sum::<f64>());
+        let error: f64 = answers.iter().map(|answer| answer.weights_error).sum();
+        // (a + error) / (b - error) - a / b.
+        let error = if weight > error { error * (1.0 + value) / (weight - error) } else { 0.0 };
+        Number { value, error }
+    }
 }
 
 /// A loss and its gradient. Settings that the reference has in `f64` and the crate in `f32` stand here in both: the
@@ -125,6 +151,8 @@ pub struct Loss {
     pub weight_scale: f64,
     /// The upstream gradient of the reference over `grad_out`.
     pub grad_scale: f64,
+    /// Whether predictions and what each class has are asked for.
+    pub by_products: bool,
 }
 
 impl Loss {
@@ -143,6 +171,7 @@ impl Loss {
             focal_gamma: 0.0,
             weight_scale: 1.0,
             grad_scale: 1.0,
+            by_products: false,
         }
     }
 
@@ -274,8 +303,16 @@ impl Call {
         Ok(match self {
             Self::Loss(loss) => {
                 let raw = cpu::compute(&loss.spec, &loss.shape, &loss.inputs())?;
-                let Output { totals, row_losses, logit_grads, class_counts, class_weights, .. } =
-                    loss.exact(&raw)?;
+                let Output {
+                    totals,
+                    row_losses,
+                    logit_grads,
+                    class_counts,
+                    class_weights,
+                    predictions,
+                    class_stats,
+                    ..
+                } = loss.exact(&raw)?;
                 let answer = Answer {
                     loss: Number::exact(totals.loss),
                     loss_sum: Number::exact(totals.loss_sum),
@@ -286,6 +323,8 @@ impl Call {
                     class_counts: class_counts.unwrap_or_default(),
                     correct_rows: totals.correct_rows,
                     valid_rows: totals.valid_rows,
+                    predictions: predictions.unwrap_or_default(),
+                    class_stats,
                     ..empty
                 };
                 Solved { raw: Some(raw), answer }
