@@ -6,8 +6,9 @@ use wgpu_cross_entropy::kernels::{LossTotalBuffers, LossTotalKernel, TableLayout
 use wgpu_cross_entropy::tolerance::{U, ULP, Worst};
 use wgpu_cross_entropy::wgsl::Strategy as RowStrategy;
 use wgpu_cross_entropy::{
-    Capabilities, ClassStats, Config, CrossEntropy, Dtype, Gpu, LogitBias, NO_CLASS, Options, RowRecord,
-    SampleWeights, Shape, Spec, Targets, TelemetryLayout, Totals, WeightScheme, WeightScope, cpu,
+    Capabilities, ClassStats, Clip, ClipOrder, Config, CrossEntropy, Dtype, Gpu, LogitBias, NO_CLASS,
+    Options, RowRecord, SampleWeights, Scores, Shape, Spec, Targets, TelemetryLayout, Totals, WeightScheme,
+    WeightScope, cpu,
 };
 
 fn totals(gpu: &Gpu, losses: &[f32], denominator: f32, options: &Options) -> Totals<f32> {
@@ -354,6 +355,12 @@ fn a_plan_says_what_the_oracle_says() {
         }
         for dtype in [Dtype::F16, Dtype::Bf16] {
             check(&full_spec(5), Shape::new(90, 5).with_row_stride(6), Options { dtype, ..all });
+        }
+        for scores in
+            [Scores::LogProbs, Scores::Probs(Clip { eps: 1e-7, order: ClipOrder::AfterNormalizing })]
+        {
+            let spec = Spec { scores, ..full_spec(5) };
+            check(&spec, Shape::new(40, 5), all);
         }
         let plain = Spec::default();
         for options in [
