@@ -1,0 +1,138 @@
+//! The golden cases of Keras, PyTorch and scikit-learn on the browser's device: the same loader, mapping, oracle and
+//! tolerances as in the native tests, the files from the server.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use serde_json::{Value as Json, json};
+use wasm_bindgen::prelude::*;
+use wgpu_cross_entropy::Options;
+use wgpu_cross_entropy::wgsl::Strategy;
+
+use crate::cases::{self, Stop};
+use crate::golden::{self, Case, Goldens};
+use crate::{on_device, work};
+
+/// A folder of cases that is being fetched.
+#[wasm_bindgen]
+pub struct Folder {
+    cases: Vec<Case>,
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+#[wasm_bindgen]
+impl Folder {
+    /// From the bytes of `index.json`.
+    #[wasm_bindgen(constructor)]
+    pub fn new(index: &[u8]) -> Result<Folder, JsError> {
+        Ok(Self { cases: golden::read_index(index)?, files: BTreeMap::new() })
+    }
+
+    /// The names of the files to be fetched from beside it.
+    pub fn files(&self) -> Vec<String> {
+        golden::files_of(&self.cases).into_iter().map(str::to_owned).collect()
+    }
+
+    /// Takes a file.
+    pub fn add(&mut self, name: String, bytes: Vec<u8>) {
+        self.files.insert(name, bytes);
+    }
+
+    /// The cases, once all files are here.
+    pub fn open(self) -> Result<Golden, JsError> {
+        let Self { cases, mut files } = self;
+        let read = |name: &str| {
+            files.remove(name).ok_or_else(|| golden::Error(format!("{name} has not been fetched")))
+        };
+        Ok(Golden { goldens: Rc::new(Goldens::new(cases, read)?) })
+    }
+}
+
+/// All cases, in memory.
+#[wasm_bindgen]
+pub struct Golden {
+    goldens: Rc<Goldens>,
+}
+
+#[wasm_bindgen]
+impl Golden {
+    /// A run over them. `workgroups` forces the kernels that share a row out among the invocations of a workgroup, as
+    /// GPUs get them for wide rows; else the device gets what the crate chooses for it.
+    pub fn check(&self, device: &crate::Device, workgroups: bool) -> Check {
+        let options = match workgroups {
+            true => {
+                Options { strategy: Some(Strategy::Workgroup), workgroup_size: Some(64), ..Options::default() }
+            }
+            false => Options::default(),
+        };
+        Check {
+            goldens: Rc::clone(&self.goldens),
+            device: on_device::Device::with_options(device.gpu.clone(), options),
+            run: BTreeMap::new(),
+        }
+    }
+}
+
+/// A run over the golden cases.
+#[wasm_bindgen]
+pub struct Check {
+    goldens: Rc<Goldens>,
+    device: on_device::Device,
+    run: BTreeMap<String, usize>,
+}
+
+#[wasm_bindgen]
+impl Check {
+    /// How many cases there are, those that the crate cannot say among them.
+    pub fn cases(&self) -> usize {
+        self.goldens.cases.len()
+    }
+
+    /// How many cases have to run.
+    pub fn expected(&self) -> usize {
+        on_device::RUN.iter().map(|(_, cases)| cases).sum()
+    }
+
+    /// Where the counts of cases that ran are not those that have to: each op, what ran and what has to.
+    pub fn miscounted(&self) -> Vec<String> {
+        let ran = |op: &str| self.run.get(op).copied().unwrap_or(0);
+        let wrong = on_device::RUN.iter().filter(|(op, cases)| ran(op) != *cases);
+        let unknown = self.run.iter().filter(|(op, _)| on_device::RUN.iter().all(|(known, _)| known != op));
+        wrong
+            .map(|(op, cases)| format!("{op}: {} of {cases} cases ran", ran(op)))
+            .chain(unknown.map(|(op, ran)| format!("{op}: {ran} cases ran, and none was expected")))
+            .collect()
+    }
+
+    /// Runs a case: JSON of `case`, `verdict` (`passed`, `failed`, `skipped`) and `messages`.
+    pub async fn run(&mut self, index: usize) -> Result<String, JsError> {
+        let goldens = Rc::clone(&self.goldens);
+        let case = goldens.cases.get(index).ok_or_else(|| JsError::new("there is no such case"))?;
+        let verdict =
+            |verdict: &str, messages: Vec<String>| json!({ "case": case.id(), "verdict": verdict, "messages": messages });
+        let work = match cases::work(&goldens, case) {
+            Ok(work) => work,
+            Err(Stop::Unsupported { reason }) => return Ok(verdict("skipped", vec![reason]).to_string()),
+            Err(Stop::Malformed(what)) => return Ok(verdict("failed", vec![what]).to_string()),
+        };
+        *self.run.entry(case.op.clone()).or_default() += 1;
+        let messages = match self.compare(&work).await {
+            Ok(messages) => messages,
+            Err(message) => vec![message],
+        };
+        let passed = if messages.is_empty() { "passed" } else { "failed" };
+        let line: Json = verdict(passed, messages);
+        Ok(line.to_string())
+    }
+}
+
+impl Check {
+    /// What is wrong with the device's answers.
+    async fn compare(&mut self, work: &work::Work) -> Result<Vec<String>, String> {
+        let solved = work.solve().map_err(|error| error.to_string())?;
+        let answers =
+            self.device.answers(&work.calls, &solved).await.map_err(|refusal| refusal.to_string())?;
+        let oracle: Vec<_> = solved.into_iter().map(|solved| solved.answer).collect();
+        Ok(work.failures(&answers, Some(&oracle)).iter().map(ToString::to_string).collect())
+    }
+}
