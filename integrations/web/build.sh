@@ -19,8 +19,8 @@ if ! command -v cargo >/dev/null; then
     say "cargo is missing; install Rust first (rustup)"
     exit 1
 fi
-wasm_bindgen
-wasm_compiler
+wasm_bindgen || exit "$CANNOT"
+wasm_compiler || exit "$CANNOT"
 began=$SECONDS
 cargo build --release --locked --target wasm32-unknown-unknown
 say "the build took $((SECONDS - began)) s"

@@ -91,6 +91,7 @@ const noErrors = (errors) => (errors.length ? errors.slice(0, 5).join("\n") : un
 async function goldenCases(browser, url, name) {
   const { page, errors } = await open(browser, url);
   const counts = { passed: 0, failed: 0 };
+  const tell = setInterval(async () => console.log(`   ${await page.locator("#check-result").textContent()}`), 30_000);
   await test(`${name}: the self-check ran to its end`, async () => {
     await page.locator("#check-run").click();
     await page.locator("#check-result.passed, #check-result.failed").waitFor();
@@ -101,6 +102,7 @@ async function goldenCases(browser, url, name) {
     const expected = Number(await page.locator("#check-result").getAttribute("data-expected"));
     if (!(expected > 0) || counts.passed + counts.failed !== expected) return `${text}; ${expected} cases have to run`;
   });
+  clearInterval(tell);
   for (const failure of await page.locator("#check-failures li").allTextContents()) console.log(`FAILED ${name}: ${failure}`);
   console.log(`${name}: ${counts.passed} golden cases passed, ${counts.failed} failed`);
   tally.passed += counts.passed;

@@ -4,7 +4,8 @@
 #
 #     integrations/web/test.sh
 #
-# On Debian it installs Chromium where it is missing; CHROME=path takes another one. playwright-core comes from npm.
+# Arguments go to test.mjs. On Debian it installs Chromium where it is missing; CHROME=path takes another browser;
+# playwright-core comes from npm. Exit status 77: a compiler for WebAssembly, a browser or Node could not be had.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -27,11 +28,11 @@ chrome=$(find_chrome) || {
     apt_get update || say "apt-get update failed; going on with the lists there are"
     # Fonts, so that a picture of the page has letters.
     apt_get install --no-install-recommends chromium fonts-dejavu-core || true
-    chrome=$(find_chrome) || { say "there is no Chromium or Chrome, and none could be installed"; exit 1; }
+    chrome=$(find_chrome) || { say "there is no Chromium or Chrome, and none could be installed"; exit 77; }
 }
 if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
     say "node and npm are missing; the test drives the browser with them"
-    exit 1
+    exit 77
 fi
 
 ./build.sh
@@ -41,7 +42,7 @@ playwright=1.65.1
 if [ "$(node -p "require('$node_tools/node_modules/playwright-core/package.json').version" 2>/dev/null)" != "$playwright" ]; then
     say "fetching playwright-core $playwright"
     mkdir -p "$node_tools"
-    npm install --silent --no-audit --no-fund --prefix "$node_tools" "playwright-core@$playwright"
+    npm install --silent --no-audit --no-fund --prefix "$node_tools" "playwright-core@$playwright" || exit 77
 fi
 
 CHROME="$chrome" NODE_TOOLS="$node_tools" exec node test.mjs "$@"

@@ -6,6 +6,9 @@
 
 say() { printf 'web: %s\n' "$*"; }
 
+# Exit status of what cannot be set up on this machine, as automake's tests have it.
+readonly CANNOT=77
+
 # Whether rustc knows the target's standard library.
 has_wasm() {
     local libraries

@@ -102,6 +102,12 @@ impl Device {
         Self { gpu, options, plans: HashMap::new() }
     }
 
+    /// The options for a shape. Class-first layouts know one strategy.
+    fn options(&self, shape: &Shape) -> Options {
+        let strategy = self.options.strategy.filter(|_| shape.inner == 1);
+        Options { strategy, ..self.options }
+    }
+
     /// Name, back end and driver.
     pub fn describe(&self) -> String {
         self.gpu.describe()
@@ -154,7 +160,7 @@ impl Device {
             grad_out: inputs.grad_out.is_some(),
             predictions: loss.by_products,
             class_stats: loss.by_products,
-            ..self.options
+            ..self.options(&loss.shape)
         };
         let key = format!("{:?} {:?} {options:?}", loss.spec, loss.shape);
         if !self.plans.contains_key(&key) {
@@ -197,7 +203,7 @@ impl Device {
     }
 
     async fn counts(&self, spec: &Spec, shape: Shape, labels: &[i32]) -> Result<Vec<u32>, Refusal> {
-        let config = Config::new(&self.gpu.device, spec, shape, &self.options)?;
+        let config = Config::new(&self.gpu.device, spec, shape, &self.options(&shape))?;
         let kernel = ClassCountsKernel::new(&self.gpu.device, &config)?;
         let labels = self.buffer(bytemuck::cast_slice(labels));
         let counts = self.buffer(&vec![0; shape.classes as usize * 4]);
@@ -212,7 +218,7 @@ impl Device {
     }
 
     async fn weights(&self, spec: &Spec, shape: Shape, counts: &[u32]) -> Result<Vec<f32>, Refusal> {
-        let config = Config::new(&self.gpu.device, spec, shape, &self.options)?;
+        let config = Config::new(&self.gpu.device, spec, shape, &self.options(&shape))?;
         let kernel = ClassWeightsKernel::new(&self.gpu.device, &config)?;
         let layout = TableLayout::new(spec, &shape);
         let table = self.buffer(&layout.initial(spec));
@@ -237,7 +243,7 @@ impl Device {
         logits: &[f32],
         labels: &[i32],
     ) -> Result<Vec<(u32, f32)>, Refusal> {
-        let config = Config::new(&self.gpu.device, spec, shape, &self.options)?;
+        let config = Config::new(&self.gpu.device, spec, shape, &self.options(&shape))?;
         let kernel = CostGatherKernel::new(&self.gpu.device, &config)?;
         let table = self.buffer(&TableLayout::new(spec, &shape).initial(spec));
         let logits = self.buffer(bytemuck::cast_slice(logits));

@@ -22,8 +22,8 @@ const METRICS = {
 
 const grouped = (number) => number.toLocaleString("en").replaceAll(",", "\u202f");
 
-/// Rows and classes as people write them.
-const shapeOf = (line) => `${grouped(line.rows)} × ${grouped(line.classes)}`;
+/// `rows x classes`, or `outer x classes x inner`, as people write it.
+const readable = (shape) => shape.split("x").map((length) => grouped(Number(length))).join(" × ");
 
 function element(name, text, className) {
   const made = document.createElement(name);
@@ -42,7 +42,7 @@ function drawChart(lines) {
       const item = element("li", undefined, line.dtype === "f32" ? "" : "half");
       const bar = element("i");
       bar.style.setProperty("--value", Math.min(1, metric.value(line) / most));
-      const label = line.dtype === "f32" ? shapeOf(line) : `${shapeOf(line)} ${line.dtype}`;
+      const label = line.dtype === "f32" ? line.shape : `${line.shape} ${line.dtype}`;
       item.append(element("span", label), bar, element("b", metric.text(line)));
       return item;
     }));
@@ -57,7 +57,7 @@ function tableRow(line) {
   const row = element("tr");
   const kernel = element("th", line.kernel);
   kernel.scope = "row";
-  row.append(kernel, element("td", shapeOf(line)), element("td", line.dtype), element("td", line.strategy),
+  row.append(kernel, element("td", line.shape), element("td", line.dtype), element("td", line.strategy),
     element("td", digits(line.ms), "number"), element("td", digits(line.gbps), "number"),
     element("td", `${digits(100 * line.ceiling_fraction)} %`, "number"));
   return row;
@@ -80,7 +80,7 @@ export function startBench(device, turns, adapter) {
       const [kernel, shape, dtype, why] = bench.title(index);
       result.textContent = `${index + 1} of ${total}: ${kernel}, ${shape}, ${dtype} (${why})`;
       try {
-        const line = JSON.parse(await bench.run(index));
+        const line = { ...JSON.parse(await bench.run(index)), shape: readable(shape) };
         lines.push(line);
         byId("figures").append(tableRow(line));
         output.hidden = false;

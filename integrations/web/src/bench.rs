@@ -9,7 +9,8 @@ use serde_json::json;
 use wasm_bindgen::prelude::*;
 use wgpu_cross_entropy::kernels::{
     ClassCountsBuffers, ClassCountsKernel, CrossEntropyBackwardBuffers, CrossEntropyBackwardKernel,
-    CrossEntropyForwardBuffers, CrossEntropyForwardKernel, DenominatorBuffers, DenominatorKernel, TableLayout,
+    CrossEntropyForwardBuffers, CrossEntropyForwardKernel, DenominatorBuffers, DenominatorKernel,
+    TableLayout,
 };
 use wgpu_cross_entropy::tolerance::{Worst, tolerances};
 use wgpu_cross_entropy::wgsl::{Element, Stage, Strategy};
@@ -84,7 +85,9 @@ impl Kernel {
     /// What is timed of it: all shapes in `f32`, and the fused kernel in 16 bits where those can be had.
     fn takes(self, shape: &Shape, dtype: Dtype) -> bool {
         match self {
-            Self::CrossEntropy => dtype == Dtype::F32 || (shape.inner == 1 && shape.row_stride.is_multiple_of(2)),
+            Self::CrossEntropy => {
+                dtype == Dtype::F32 || (shape.inner == 1 && shape.row_stride.is_multiple_of(2))
+            }
             Self::Forward | Self::Backward => dtype == Dtype::F32,
             // Labels alone: beyond a few classes all shapes are alike.
             Self::ClassCounts => dtype == Dtype::F32 && shape.inner == 1 && shape.classes <= 256,
@@ -205,7 +208,8 @@ impl Bench {
         let ceiling = match self.ceilings.get(&bytes) {
             Some(ceiling) => *ceiling,
             None => {
-                let rate = self.copies.best(&self.gpu, &self.clock, &ready.logits, &ready.grads, bytes).await?;
+                let rate =
+                    self.copies.best(&self.gpu, &self.clock, &ready.logits, &ready.grads, bytes).await?;
                 self.ceilings.insert(bytes, rate);
                 rate
             }
@@ -602,9 +606,8 @@ impl Clock {
         gpu.queue.submit([encoder.finish()]);
         let bytes = read(&gpu.device, &gpu.queue, "timestamps", resolved, 16).await?;
         let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&bytes);
-        let by_gpu = ticks[1].saturating_sub(ticks[0]) as f64
-            * f64::from(gpu.queue.get_timestamp_period())
-            / 1e6;
+        let by_gpu =
+            ticks[1].saturating_sub(ticks[0]) as f64 * f64::from(gpu.queue.get_timestamp_period()) / 1e6;
         Ok(if by_gpu > 0.5 * wall && by_gpu <= wall * 1.05 { by_gpu } else { wall })
     }
 }

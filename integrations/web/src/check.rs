@@ -60,9 +60,11 @@ impl Golden {
     /// GPUs get them for wide rows; else the device gets what the crate chooses for it.
     pub fn check(&self, device: &crate::Device, workgroups: bool) -> Check {
         let options = match workgroups {
-            true => {
-                Options { strategy: Some(Strategy::Workgroup), workgroup_size: Some(64), ..Options::default() }
-            }
+            true => Options {
+                strategy: Some(Strategy::Workgroup),
+                workgroup_size: Some(64),
+                ..Options::default()
+            },
             false => Options::default(),
         };
         Check {
@@ -108,8 +110,7 @@ impl Check {
     pub async fn run(&mut self, index: usize) -> Result<String, JsError> {
         let goldens = Rc::clone(&self.goldens);
         let case = goldens.cases.get(index).ok_or_else(|| JsError::new("there is no such case"))?;
-        let verdict =
-            |verdict: &str, messages: Vec<String>| json!({ "case": case.id(), "verdict": verdict, "messages": messages });
+        let verdict = |verdict: &str, messages: Vec<String>| json!({ "case": case.id(), "verdict": verdict, "messages": messages });
         let work = match cases::work(&goldens, case) {
             Ok(work) => work,
             Err(Stop::Unsupported { reason }) => return Ok(verdict("skipped", vec![reason]).to_string()),

@@ -7,9 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 use wasm_bindgen::prelude::*;
 use wgpu_cross_entropy::kernels::TOTALS_SIZE;
-use wgpu_cross_entropy::{
-    CostMatrix, Gpu, LogitBias, Spec, Totals, WeightScheme, read,
-};
+use wgpu_cross_entropy::{CostMatrix, Gpu, LogitBias, Spec, Totals, WeightScheme, read};
 
 use crate::clouds::{CLASSES, Clouds, EXTENT, GRID};
 use crate::model::{Training, checked_loss};
@@ -123,8 +121,13 @@ impl Lab {
     pub fn train(&self, settings: &str) -> Result<Training2d, JsError> {
         let settings: Settings = serde_json::from_str(settings)?;
         let (spec, rust) = settings.spec()?;
-        let training =
-            Training { widths: vec![2, 32, 32, CLASSES], batch: 1024, epochs: usize::MAX, rate: 4e-3, seed: 3 };
+        let training = Training {
+            widths: vec![2, 32, 32, CLASSES],
+            batch: 1024,
+            epochs: usize::MAX,
+            rate: 4e-3,
+            seed: 3,
+        };
         let Clouds { x, labels, test_x, .. } = &*self.clouds;
         let rows = Rows { x, labels, sample_weights: None };
         let network = Network::new(&self.gpu.device, &self.kernels, &training, &rows, test_x, &spec)
