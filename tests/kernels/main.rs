@@ -14,6 +14,7 @@ mod cross_entropy_backward;
 mod cross_entropy_forward;
 mod denominator;
 mod loss_total;
+mod properties;
 
 mod errors;
 

@@ -12,6 +12,7 @@ mod properties;
 #[path = "../support/rules.rs"]
 mod rules;
 mod schemes;
+mod term_properties;
 mod terms;
 #[path = "../support/work.rs"]
 mod work;
