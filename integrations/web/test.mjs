@@ -241,17 +241,21 @@ async function everywhere(browser, url) {
 }
 
 async function withoutWebgpu(url) {
-  await withBrowser(["--disable-features=WebGPU", "--disable-blink-features=WebGPU"], async (browser) => {
-    const { page, errors } = await open(browser, url, { ready: false });
-    await test("without WebGPU: the page says so and offers nothing that cannot work", async () => {
-      await page.locator("#problem").waitFor();
-      const title = await page.locator("#problem-title").textContent();
-      if (!/no WebGPU|No GPU/.test(title)) return title;
-      const enabled = await page.locator("button:enabled, select:enabled").count();
-      if (enabled) return `${enabled} controls can still be used`;
-    });
-    await test("without WebGPU: no errors in the console", () => noErrors(errors));
-    if (pictures) await photograph(page, "no-webgpu");
+  await withBrowser(["--disable-features=WebGPU"], async (browser) => {
+    for (const [name, title] of [["no adapter", "No GPU was found"], ["no WebGPU", "This browser has no WebGPU"]]) {
+      if (name === "no WebGPU") await browser.addInitScript(() => { delete Navigator.prototype.gpu; });
+      const { page, errors } = await open(browser, url, { ready: false });
+      await test(`${name}: the page says so and offers nothing that cannot work`, async () => {
+        await page.locator("#problem").waitFor();
+        const said = await page.locator("#problem-title").textContent();
+        if (said !== title) return said;
+        const visible = await page.locator("button:visible, select:visible, canvas:visible").count();
+        if (visible) return `${visible} controls are still there`;
+      });
+      await test(`${name}: no errors in the console`, () => noErrors(errors));
+      if (pictures) await photograph(page, name.replace(" ", "-").toLowerCase());
+      await page.close();
+    }
   });
 }
 

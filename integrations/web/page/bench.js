@@ -13,7 +13,7 @@ const digits = (value, count = 3) =>
 
 const METRICS = {
   fraction: { text: (line) => `${digits(100 * line.ceiling_fraction)} %`, value: (line) => line.ceiling_fraction, most: () => 1,
-    key: "Percent of what a plain copy of as many bytes reaches. Longer is better." },
+    key: "Percent of what a shader reaches that moves as many bytes and does nothing else: a copy, or a read for the forward half. Longer is better." },
   gbps: { text: (line) => `${digits(line.gbps)} GB/s`, value: (line) => line.gbps, most: (lines) => Math.max(...lines.map((line) => line.gbps)),
     key: "Bytes that have to be moved, over time. Longer is better." },
   ms: { text: (line) => `${digits(line.ms)} ms`, value: (line) => line.ms, most: (lines) => Math.max(...lines.map((line) => line.ms)),
@@ -80,7 +80,8 @@ export function startBench(device, turns, adapter) {
       const [kernel, shape, dtype, why] = bench.title(index);
       result.textContent = `${index + 1} of ${total}: ${kernel}, ${shape}, ${dtype} (${why})`;
       try {
-        const line = { ...JSON.parse(await bench.run(index)), shape: readable(shape) };
+        const line = JSON.parse(await bench.run(index));
+        line.shape = readable(line.shape);
         lines.push(line);
         byId("figures").append(tableRow(line));
         output.hidden = false;

@@ -10,6 +10,7 @@ const byId = (id) => document.getElementById(id);
 /// Shows what stands in the way, once.
 function explain(title, text, hints = []) {
   byId("problem").hidden = false;
+  document.body.classList.add("stuck");
   byId("problem-title").textContent = title;
   byId("problem-text").textContent = text;
   byId("problem-hints").replaceChildren(...hints.map((hint) => {
@@ -37,6 +38,12 @@ const BROWSERS = [
   "Firefox has it on Windows and on Macs with Apple silicon.",
 ];
 
+const ADAPTERS = [
+  "Hardware acceleration may be off in the browser's settings.",
+  "On Linux, Chrome may need chrome://flags/#enable-unsafe-webgpu and #enable-vulkan.",
+  "chrome://gpu, or about:support in Firefox, says what the browser makes of this GPU.",
+];
+
 /// The adapter's name as far as the browser gives it away, or null where there is no adapter.
 async function findAdapter() {
   if (!globalThis.isSecureContext) {
@@ -50,7 +57,7 @@ async function findAdapter() {
   }
   const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
   if (!adapter) {
-    explain("No GPU was found", "This browser has WebGPU, but it offers no adapter on this device: the GPU or its driver may be blocked.", BROWSERS);
+    explain("No GPU was found", "This browser has WebGPU, but it offers no adapter on this device: the GPU or its driver may be blocked.", ADAPTERS);
     return null;
   }
   const { vendor, architecture, device, description } = adapter.info ?? {};

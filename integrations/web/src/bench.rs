@@ -111,6 +111,7 @@ struct Run {
 #[derive(Clone, Debug, Serialize)]
 struct Line {
     kernel: &'static str,
+    shape: String,
     rows: u32,
     classes: u32,
     dtype: &'static str,
@@ -118,6 +119,7 @@ struct Line {
     ms: f64,
     gbps: f64,
     ceiling_fraction: f64,
+    dispatches: usize,
 }
 
 /// A bench of one device.
@@ -127,8 +129,8 @@ pub struct Bench {
     clock: Clock,
     copies: Copies,
     runs: Vec<Run>,
-    /// The rate of the best copy by its bytes, as far as it has been measured.
-    ceilings: HashMap<u64, f64>,
+    /// By their bytes, as far as they have been measured.
+    ceilings: HashMap<u64, Ceiling>,
     lines: Vec<Line>,
 }
 
@@ -139,11 +141,11 @@ impl Bench {
         let gpu = device.gpu.clone();
         let (clock, copies) = (Clock::new(&gpu), Copies::new(&gpu));
         let (source, target) = (words(&gpu, PROBE_WORDS), words(&gpu, PROBE_WORDS));
-        let rate = copies.best(&gpu, &clock, &source, &target, PROBE_WORDS * 4).await;
+        let rate = copies.measure(&gpu, &clock, &source, &target, PROBE_WORDS * 4).await;
         source.destroy();
         target.destroy();
         let ms = if device.is_cpu() { CPU_RUN_MS } else { RUN_MS };
-        let affordable = rate.map_err(text)? * 1e6 * ms / 8.0;
+        let affordable = rate.map_err(text)?.copy * 1e6 * ms / 8.0;
         let logits = u64::from(most_logits).min((affordable as u64).max(1 << 16));
         let mut runs = Vec::new();
         for kernel in KERNELS {
@@ -181,7 +183,7 @@ impl Bench {
 
     /// All lines so far in the form that `report --compare` reads.
     pub fn report(&self, adapter: &str) -> String {
-        let ceiling = self.ceilings.values().copied().fold(0.0, f64::max);
+        let ceiling = self.ceilings.values().map(|ceiling| ceiling.copy).fold(0.0, f64::max);
         json!({ "adapter": adapter, "ceiling_gbps": ceiling, "results": self.lines }).to_string()
     }
 }
@@ -208,10 +210,10 @@ impl Bench {
         let ceiling = match self.ceilings.get(&bytes) {
             Some(ceiling) => *ceiling,
             None => {
-                let rate =
-                    self.copies.best(&self.gpu, &self.clock, &ready.logits, &ready.grads, bytes).await?;
-                self.ceilings.insert(bytes, rate);
-                rate
+                let (source, target) = (&ready.logits, &ready.grads);
+                let ceiling = self.copies.measure(&self.gpu, &self.clock, source, target, bytes).await?;
+                self.ceilings.insert(bytes, ceiling);
+                ceiling
             }
         };
         self.clock.once(&self.gpu, &|pass| ready.before.iter().for_each(|bound| bound.encode(pass))).await?;
@@ -219,13 +221,16 @@ impl Bench {
         let gbps = run.kernel.bytes(&run.shape, run.dtype) as f64 / ms / 1e6;
         Ok(Line {
             kernel: run.kernel.stem(),
+            shape: name_of(&run.shape),
             rows: run.shape.rows,
             classes: run.shape.classes,
             dtype: name_of_dtype(run.dtype),
             strategy: strategy_of(&ready.config, run.kernel.stage()),
             ms,
             gbps,
-            ceiling_fraction: gbps / ceiling,
+            // What only reads is held against what only reads.
+            ceiling_fraction: gbps / if run.kernel == Kernel::Forward { ceiling.sum } else { ceiling.copy },
+            dispatches: ready.timed.dispatches(),
         })
     }
 }
@@ -455,72 +460,86 @@ fn words(gpu: &Gpu, words: u64) -> wgpu::Buffer {
     })
 }
 
-/// The ceiling: the copy shader of the native benches, in two sizes of workgroups.
+/// What the best shader without arithmetic reaches, in GB/s.
+#[derive(Clone, Copy, Debug)]
+struct Ceiling {
+    copy: f64,
+    sum: f64,
+}
+
+/// The shaders without arithmetic, in two sizes of workgroups.
 struct Copies {
-    pipelines: Vec<(u32, wgpu::ComputePipeline)>,
+    copy: [(u32, wgpu::ComputePipeline); 2],
+    sum: [(u32, wgpu::ComputePipeline); 2],
 }
 
 impl Copies {
     fn new(gpu: &Gpu) -> Self {
-        let text = include_str!("../../../benches/kernels/copy.wgsl");
         let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some("copy"),
-            source: wgpu::ShaderSource::Wgsl(text.into()),
+            label: Some("ceilings"),
+            source: wgpu::ShaderSource::Wgsl(include_str!("ceilings.wgsl").into()),
         });
-        let pipelines = [64, 256].map(|size| {
-            let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some("copy"),
-                layout: None,
-                module: &module,
-                entry_point: Some("main"),
-                compilation_options: wgpu::PipelineCompilationOptions {
-                    constants: &[("WORKGROUP_SIZE", f64::from(size))],
-                    ..Default::default()
-                },
-                cache: None,
-            });
-            (size, pipeline)
-        });
-        Self { pipelines: pipelines.to_vec() }
+        let both = |entry: &str| {
+            [64, 256].map(|size| {
+                let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                    label: Some(entry),
+                    layout: None,
+                    module: &module,
+                    entry_point: Some(entry),
+                    compilation_options: wgpu::PipelineCompilationOptions {
+                        constants: &[("WORKGROUP_SIZE", f64::from(size))],
+                        ..Default::default()
+                    },
+                    cache: None,
+                });
+                (size, pipeline)
+            })
+        };
+        Self { copy: both("copy"), sum: both("sum") }
     }
 
-    /// GB/s of the better one, over the first `bytes` of the buffers: as many are read as are written.
-    async fn best(
+    /// Over the first `bytes` of the buffers.
+    async fn measure(
         &self,
         gpu: &Gpu,
         clock: &Clock,
         source: &wgpu::Buffer,
         target: &wgpu::Buffer,
         bytes: u64,
-    ) -> Result<f64, Failure> {
-        let mut best: f64 = 0.0;
-        for (size, pipeline) in &self.pipelines {
-            let entries = [(0, source), (1, target)].map(|(binding, buffer)| wgpu::BindGroupEntry {
-                binding,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer,
-                    offset: 0,
-                    size: wgpu::BufferSize::new(bytes),
-                }),
-            });
-            let group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some("copy"),
-                layout: &pipeline.get_bind_group_layout(0),
-                entries: &entries,
-            });
-            let groups = (bytes / 16).div_ceil(u64::from(*size)) as u32;
-            let height = groups.div_ceil(65_535);
-            let width = groups.div_ceil(height);
-            let ms = clock
-                .median(gpu, &|pass| {
-                    pass.set_pipeline(pipeline);
-                    pass.set_bind_group(0, &group, &[]);
-                    pass.dispatch_workgroups(width, height, 1);
-                })
-                .await?;
-            best = best.max(2.0 * bytes as f64 / ms / 1e6);
+    ) -> Result<Ceiling, Failure> {
+        let mut ceiling = Ceiling { copy: 0.0, sum: 0.0 };
+        // Bytes moved for each byte of the source, and vectors an invocation.
+        for (pipelines, moved, vectors, best) in
+            [(&self.copy, 2.0, 1, &mut ceiling.copy), (&self.sum, 1.0, 4, &mut ceiling.sum)]
+        {
+            for (size, pipeline) in pipelines {
+                let entries = [(0, source), (1, target)].map(|(binding, buffer)| wgpu::BindGroupEntry {
+                    binding,
+                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                        buffer,
+                        offset: 0,
+                        size: wgpu::BufferSize::new(bytes),
+                    }),
+                });
+                let group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: Some("ceilings"),
+                    layout: &pipeline.get_bind_group_layout(0),
+                    entries: &entries,
+                });
+                let groups = (bytes / 16).div_ceil(u64::from(size * vectors)) as u32;
+                let height = groups.div_ceil(65_535);
+                let width = groups.div_ceil(height);
+                let ms = clock
+                    .median(gpu, &|pass| {
+                        pass.set_pipeline(pipeline);
+                        pass.set_bind_group(0, &group, &[]);
+                        pass.dispatch_workgroups(width, height, 1);
+                    })
+                    .await?;
+                *best = best.max(moved * bytes as f64 / ms / 1e6);
+            }
         }
-        Ok(best)
+        Ok(ceiling)
     }
 }
 

@@ -57,12 +57,13 @@ pub struct Golden {
 #[wasm_bindgen]
 impl Golden {
     /// A run over them. `workgroups` forces the kernels that share a row out among the invocations of a workgroup, as
-    /// GPUs get them for wide rows; else the device gets what the crate chooses for it.
+    /// GPUs get them for wide rows; else the device gets what the crate chooses for it. The text is the same in every
+    /// size of workgroup; of 32 invocations, a software adapter takes half the time of 64.
     pub fn check(&self, device: &crate::Device, workgroups: bool) -> Check {
         let options = match workgroups {
             true => Options {
                 strategy: Some(Strategy::Workgroup),
-                workgroup_size: Some(64),
+                workgroup_size: Some(32),
                 ..Options::default()
             },
             false => Options::default(),

@@ -201,7 +201,7 @@ impl Training2d {
         let mut encoder = new_encoder();
         for _ in 0..steps {
             let steps_per_epoch = self.training.steps(rows);
-            if self.step % steps_per_epoch == 0 {
+            if self.step.is_multiple_of(steps_per_epoch) {
                 // The order of the next epoch may only be written once this one's steps are on their way.
                 queue.submit([std::mem::replace(&mut encoder, new_encoder()).finish()]);
                 let order = self.training.order(self.step / steps_per_epoch, rows);
