@@ -58,7 +58,7 @@ pub struct Golden {
 impl Golden {
     /// A run over them. `workgroups` forces the kernels that share a row out among the invocations of a workgroup, as
     /// GPUs get them for wide rows; else the device gets what the crate chooses for it. The text is the same in every
-    /// size of workgroup; of 32 invocations, a software adapter takes half the time of 64.
+    /// size of workgroup; with 32 invocations a software adapter has less to switch between.
     pub fn check(&self, device: &crate::Device, workgroups: bool) -> Check {
         let options = match workgroups {
             true => Options {
