@@ -1,9 +1,9 @@
 //! The shaders as text: every file, and how a kernel is put together from them.
 //!
 //! A kernel is its own file followed by parts, joined end to end. WGSL's module scope does not depend on order,
-//! so this is a module, and no text is rewritten but for one thing: `@binding(NAME)` becomes a number, counted
-//! in order of appearance. So bindings are dense, each one is used, and the layout that the host needs is read
-//! off the text itself.
+//! so this is a module, and no text is rewritten but for two things: `@binding(NAME)` becomes a number, counted
+//! in order of appearance, so that bindings are dense, each one is used, and the layout that the host needs is read
+//! off the text itself; and with subgroups the entry point takes the fields of `Lane` one by one, which DX12 needs.
 //!
 //! The text is public API: an engine with pipelines of its own takes [`embedded`] and dispatches it.
 
@@ -485,6 +485,9 @@ pub fn source(stage: Stage, variant: &Variant) -> Source {
         text.push('\n');
         text.push_str(&renamed(text_of("parts/wide_add.wgsl"), FOUND));
     }
+    if uses_subgroups(stage, variant) {
+        text = with_lane_spread(&text);
+    }
     let (text, bindings) = number_bindings(&text);
     let flag = |on: bool| f64::from(u8::from(on));
     let numbers = &variant.numbers;
@@ -749,6 +752,37 @@ fn renamed(text: &str, names: &[(&str, &str)]) -> String {
         renamed.push(c);
     }
     renamed
+}
+
+/// `lane: Lane` of the entry point as a parameter for each built-in value, gathered in its first line. naga 30 writes
+/// HLSL that DXC refuses where the built-in values of subgroups are fields of a struct only: they get no semantic.
+fn with_lane_spread(text: &str) -> String {
+    let spread = || {
+        let (before, rest) = text.split_once("struct Lane {\n")?;
+        let (fields, after) = rest.split_once("}\n")?;
+        // "    @builtin(NAME) field: TYPE,"
+        let fields: Vec<(&str, &str, &str)> = fields
+            .lines()
+            .filter_map(|field| {
+                let field = field.trim().strip_suffix(',')?;
+                let (builtin, declared) = field.split_once(' ').filter(|_| field.starts_with('@'))?;
+                let (name, ty) = declared.split_once(": ")?;
+                Some((builtin, name, ty))
+            })
+            .collect();
+        let list = |part: &dyn Fn(&(&str, &str, &str)) -> String, between| {
+            fields.iter().map(part).collect::<Vec<_>>().join(between)
+        };
+        let parameters = list(&|(builtin, name, ty)| format!("{builtin} lane_{name}: {ty}"), ", ");
+        let values = list(&|(_, name, _)| format!("lane_{name}"), ", ");
+        let members = list(&|(_, name, ty)| format!("    {name}: {ty},\n"), "");
+        let text = format!("{before}struct Lane {{\n{members}}}\n{after}");
+        let (before, main) = text.split_once("fn main(")?;
+        let main = main.replacen("lane: Lane) {", &format!("{parameters}) {{ let lane = Lane({values});"), 1);
+        Some(format!("{before}fn main({main}"))
+    };
+    // A text without a lane is left alone.
+    spread().unwrap_or_else(|| text.to_owned())
 }
 
 fn text_of(path: &str) -> &'static str {

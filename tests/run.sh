@@ -168,5 +168,24 @@ case " $* " in
     ;;
 esac
 
-# Last, so that the run ends with the runner's own summary.
-cargo test --release --locked "$@"
+# What ran where: each test of the kernels says which adapters it had. A test goes through all of them, and fails as a
+# whole.
+ledger=$(mktemp)
+output=$(mktemp)
+export WGPU_CROSS_ENTROPY_LEDGER="$ledger"
+status=0
+cargo test --release --locked "$@" 2>&1 | tee "$output" || status=$?
+awk -F '\t' -v ledger="$ledger" '
+    FILENAME == ledger && $1 == "adapter" && !($2 in adapters) { adapters[$2] = $3; order[++count] = $2 }
+    FILENAME == ledger && $1 == "test" { ran[$2] = 1 }
+    FILENAME != ledger && /^test .* \.\.\. (ok|FAILED)/ {
+        split($0, words, " ")
+        if (words[2] in ran) { run++; if (/ \.\.\. ok/) passed++ }
+    }
+    END {
+        if (count == 0) exit
+        print "run.sh: adapters, and the tests of the kernels that ran on each"
+        for (n = 1; n <= count; n++) printf "    %s: %s: %d run, %d passed\n", order[n], adapters[order[n]], run, passed
+    }' "$ledger" "$output"
+rm -f "$ledger" "$output"
+exit "$status"

@@ -1,7 +1,10 @@
-//! The shaders as text: every variant parses, validates and translates for every back end, and says the same of its
-//! layouts as the Rust side.
+//! The shaders as text: every variant keeps its contract and says the same of its layouts as the Rust side. That every
+//! back end takes them is `tests/gate`'s and `tests/shader_gate.sh`'s to say.
 
-use naga::back::{glsl, hlsl, msl, pipeline_constants, spv};
+#[allow(dead_code, reason = "its `main` is an example's")]
+#[path = "../examples/print_wgsl.rs"]
+mod print_wgsl;
+
 use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use std::mem::offset_of;
 use wgpu_cross_entropy::kernels::TotalsWords;
@@ -19,73 +22,15 @@ fn validate(source: &Source, what: &str) -> (naga::Module, ModuleInfo) {
     (module, info)
 }
 
-/// SPIR-V, MSL, HLSL and, where there are no subgroups, GLSL of every variant: with the constants that a pipeline sets.
-#[test]
-fn every_variant_translates_for_every_back_end() {
-    let all = wgsl::all();
-    let mut written = [0usize; 4];
-    for (stage, variant) in &all {
-        let what = format!("{stage:?} {variant:?}");
-        let source = wgsl::source(*stage, variant);
-        let (module, info) = validate(&source, &what);
-        let entry = (naga::ShaderStage::Compute, "main");
-        let constants = source.constants.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
-        let (module, info) = pipeline_constants::process_overrides(&module, &info, Some(entry), &constants)
-            .unwrap_or_else(|error| panic!("{what}: {error}"));
-
-        let options = spv::Options { lang_version: (1, 3), ..Default::default() };
-        let pipeline = spv::PipelineOptions { shader_stage: entry.0, entry_point: "main".into() };
-        let words = spv::write_vec(&module, &info, &options, Some(&pipeline))
-            .unwrap_or_else(|error| panic!("{what}: SPIR-V: {error}"));
-        written[0] += usize::from(!words.is_empty());
-
-        let options =
-            msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
-        let (text, _) = msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
-            .unwrap_or_else(|error| panic!("{what}: MSL: {error}"));
-        written[1] += usize::from(text.contains("kernel void"));
-
-        let mut text = String::new();
-        let options = hlsl::Options {
-            shader_model: hlsl::ShaderModel::V6_0,
-            fake_missing_bindings: true,
-            ..Default::default()
-        };
-        hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
-            .write(&module, &info, None)
-            .unwrap_or_else(|error| panic!("{what}: HLSL: {error}"));
-        written[2] += usize::from(text.contains("[numthreads"));
-
-        if !source.text.contains("subgroupMax") {
-            for version in [glsl::Version::Desktop(430), glsl::Version::new_gles(310)] {
-                let options = glsl::Options { version, ..Default::default() };
-                let pipeline = glsl::PipelineOptions {
-                    shader_stage: entry.0,
-                    entry_point: "main".into(),
-                    multiview: None,
-                };
-                let policies = naga::proc::BoundsCheckPolicies::default();
-                let mut text = String::new();
-                glsl::Writer::new(&mut text, &module, &info, &options, &pipeline, policies)
-                    .and_then(|mut writer| writer.write())
-                    .unwrap_or_else(|error| panic!("{what}: GLSL {version:?}: {error}"));
-                written[3] += usize::from(text.contains("void main"));
-            }
-        }
-    }
-    println!("{} variants; SPIR-V, MSL, HLSL, GLSL (twice) written: {written:?}", all.len());
-    assert_eq!(written[..3], [all.len(); 3]);
-    assert!(all.len() > 100 && written[3] > all.len());
-}
-
 /// What an engine with pipelines of its own may rely on: entry point `main`, group 0, bindings from 0 without a gap and
 /// each one used, at most 8 storage buffers, no two braces in a row, nothing cleared by anyone else.
 #[test]
 fn the_text_keeps_its_contract() {
     for (stage, variant) in wgsl::all() {
         let what = format!("{stage:?} {variant:?}");
-        let source = wgsl::source(stage, &variant);
+        let source = wgsl::embedded(stage, &variant, &wgsl::Embedding::default());
         let (module, info) = validate(&source, &what);
+        assert_eq!(module.overrides.len() + source.constants.len(), 0, "{what}");
         assert_eq!(module.entry_points.len(), 1, "{what}");
         assert_eq!(module.entry_points[0].name, "main", "{what}");
         assert!(!source.text.contains("{{") && !source.text.contains("}}"), "{what}");
@@ -102,6 +47,11 @@ fn the_text_keeps_its_contract() {
                 let naga::AddressSpace::Storage { access } = variable.space else {
                     panic!("{what}: {:?} is no storage buffer", variable.name)
                 };
+                assert!(
+                    access.contains(naga::StorageAccess::STORE),
+                    "{what}: {:?} is read only",
+                    variable.name
+                );
                 let listed = &source.bindings[binding.binding as usize];
                 assert_eq!(
                     listed.read_only,
@@ -245,4 +195,34 @@ fn the_logit_limit_agrees() {
         panic!("LOGIT_LIMIT is no literal")
     };
     assert_eq!(value, LOGIT_LIMIT);
+}
+
+/// What `print_wgsl` prints is a whole module, and its header tells the truth about it.
+#[test]
+fn print_wgsl_prints_what_can_be_pasted() {
+    let run = |arguments: &[&str]| {
+        print_wgsl::asked(lexopt::Parser::from_args(arguments)).and_then(|asked| print_wgsl::printed(&asked))
+    };
+    let cases: [&[&str]; 6] = [
+        &["cross_entropy"],
+        &["cross_entropy", "--f16", "--classes", "100", "--live-weights", "--in-place"],
+        &["cross_entropy_forward", "--classes", "1000", "--subgroups", "32", "--label-smoothing", "0.1"],
+        &["denominator/soft", "--targets", "soft", "--sample-weights"],
+        &["class_weights", "--live-weights"],
+        &["binary_cross_entropy/elements", "--read"],
+    ];
+    for arguments in cases {
+        let text = run(arguments).unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
+        let source = Source { text: text.clone(), bindings: Vec::new(), constants: Vec::new() };
+        let (module, _) = validate(&source, &format!("{arguments:?}"));
+        assert!(module.overrides.is_empty(), "{arguments:?}");
+        let bindings =
+            module.global_variables.iter().filter(|(_, variable)| variable.binding.is_some()).count();
+        assert_eq!(text.matches("// @group(0) @binding(").count(), bindings, "{arguments:?}");
+        let size = module.entry_points[0].workgroup_size[0];
+        assert!(text.contains(&format!("workgroups of {size}; params.groups_x")), "{arguments:?}");
+    }
+    assert_eq!(run(&["--list"]).expect("a list").lines().count(), Stage::ALL.len());
+    let message = run(&["denominator"]).expect_err("not one text").to_string();
+    assert!(message.ends_with("denominator/rows, denominator/soft, denominator/finish"), "{message}");
 }

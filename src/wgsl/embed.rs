@@ -52,7 +52,7 @@ pub fn embedded(stage: Stage, variant: &Variant, embedding: &Embedding) -> Sourc
 
 /// Whether the text has subgroup operations.
 pub fn uses_subgroups(stage: Stage, variant: &Variant) -> bool {
-    super::parts(stage, variant).contains(&"parts/lanes_subgroup.wgsl")
+    super::parts(stage, variant).iter().any(|part| super::text_of(part).contains("@builtin(subgroup_"))
 }
 
 /// `override NAME: TYPE = DEFAULT;` as a `const`, with the variant's value where it has one.

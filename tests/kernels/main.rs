@@ -22,16 +22,6 @@ mod errors;
 fn adapters_are_there() {
     let gpus = support::gpus();
     for gpu in gpus {
-        let (features, limits) = (gpu.device.features(), gpu.device.limits());
-        println!(
-            "adapter: {}; subgroups {} ({} to {}), f16 {}, bindings of {} bytes at multiples of {}",
-            gpu.describe(),
-            features.contains(wgpu::Features::SUBGROUP),
-            gpu.info.subgroup_min_size,
-            gpu.info.subgroup_max_size,
-            features.contains(wgpu::Features::SHADER_F16),
-            limits.max_storage_buffer_binding_size,
-            limits.min_storage_buffer_offset_alignment,
-        );
+        println!("adapter: {}; {}", gpu.describe(), support::tier(gpu));
     }
 }

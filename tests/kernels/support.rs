@@ -16,7 +16,43 @@ pub fn gpus() -> &'static [Gpu] {
         std::env::var("WGPU_CROSS_ENTROPY_ADAPTERS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     let names: Vec<String> = gpus.iter().map(Gpu::describe).collect();
     assert!(gpus.len() >= expected.max(1), "{} adapter(s) found, {expected} expected: {names:?}", gpus.len());
+    if let Some(ledger) = std::env::var_os("WGPU_CROSS_ENTROPY_LEDGER") {
+        enter(gpus, std::path::Path::new(&ledger));
+    }
     gpus
+}
+
+/// Tells `tests/run.sh` which test had which adapters.
+fn enter(gpus: &[Gpu], ledger: &std::path::Path) {
+    use std::io::Write;
+    let mut lines = String::new();
+    for gpu in gpus {
+        lines += &format!("adapter\t{}\t{}\n", gpu.describe(), tier(gpu));
+    }
+    // The test harness names its threads after the tests.
+    if let Some(test) = std::thread::current().name() {
+        lines += &format!("test\t{test}\n");
+    }
+    // One write, at the end of the file, whoever else writes.
+    let file = std::fs::OpenOptions::new().append(true).create(true).open(ledger);
+    file.and_then(|mut file| file.write_all(lines.as_bytes()))
+        .expect("the ledger of tests/run.sh can be written");
+}
+
+/// What an adapter can do, as far as the kernels care.
+pub fn tier(gpu: &Gpu) -> String {
+    let (features, limits) = (gpu.device.features(), gpu.device.limits());
+    let subgroups = match features.contains(wgpu::Features::SUBGROUP) {
+        true => format!("subgroups of {} to {}", gpu.info.subgroup_min_size, gpu.info.subgroup_max_size),
+        false => "no subgroups".to_owned(),
+    };
+    format!(
+        "{subgroups}, {}, bindings of {} MiB at multiples of {}, workgroups of {}",
+        if features.contains(wgpu::Features::SHADER_F16) { "f16" } else { "no f16" },
+        limits.max_storage_buffer_binding_size >> 20,
+        limits.min_storage_buffer_offset_alignment,
+        limits.max_compute_invocations_per_workgroup,
+    )
 }
 
 /// A word that no kernel writes: what was not written, or was written outside, shows.
