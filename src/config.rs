@@ -215,6 +215,10 @@ impl Config {
                 limit: MAX_THREAD_CLASSES.into(),
             });
         }
+        let general = spec.scores != Scores::Logits
+            || spec.targets != Targets::Labels
+            || spec.label_smoothing != 0.0
+            || spec.cost_lambda != 0.0;
         let workgroup_size = match options.workgroup_size {
             Some(size) if size == 0 || !size.is_power_of_two() || size > 256 => {
                 return Err(PlanError::Option {
@@ -225,7 +229,14 @@ impl Config {
             }
             Some(size) => size,
             None if rule.workgroup_size == 0 => caps.subgroup_max_size.next_power_of_two().clamp(4, 64),
-            None => rule.workgroup_size.min(caps.max_workgroup_size),
+            None => {
+                // Browsers promise 16 KiB, which is less than 256 invocations take for a loss of many terms.
+                let fits =
+                    |size: &u32| workgroup_memory(strategy, general, *size) <= caps.max_workgroup_memory;
+                let mut sizes =
+                    (0..rule.workgroup_size.ilog2()).map(|halvings| rule.workgroup_size >> halvings);
+                sizes.find(fits).unwrap_or(1).min(caps.max_workgroup_size)
+            }
         };
         let vectorize = options.vectorize != Some(false)
             && !class_first
@@ -253,10 +264,7 @@ impl Config {
             in_place: options.in_place,
             scores: spec.scores,
             targets: spec.targets,
-            general: spec.scores != Scores::Logits
-                || spec.targets != Targets::Labels
-                || spec.label_smoothing != 0.0
-                || spec.cost_lambda != 0.0,
+            general,
             logit_bias: spec.logit_bias != LogitBias::None,
             class_weights: spec.class_weights != ClassWeights::None,
             sample_weights: spec.sample_weights != SampleWeights::None,
@@ -394,6 +402,15 @@ impl Config {
     }
 }
 
+/// Bytes of workgroup memory for reducing rows: a `Part` for each invocation and each eighth of them
+/// (`shaders/parts/reduce_workgroup.wgsl`), and `Moments`, as large, for losses of many terms.
+fn workgroup_memory(strategy: Strategy, general: bool, workgroup_size: u32) -> u32 {
+    match strategy {
+        Strategy::Thread => 0,
+        Strategy::Workgroup => (workgroup_size + workgroup_size.div_ceil(8)) * if general { 64 } else { 32 },
+    }
+}
+
 /// The number of a denominator in `denominator/finish.wgsl`.
 fn denominator_number(reduction: Reduction) -> u32 {
     match reduction {
@@ -427,5 +444,23 @@ fn scheme_constant(scheme: WeightScheme) -> f32 {
         // beta 0 has no finite logarithm; exp(-200) is 0 as well.
         WeightScheme::EffectiveNumber(beta) => beta.ln().max(-200.0) as f32,
         WeightScheme::LogFrequency(a) => a,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workgroups_fit_the_memory_that_browsers_promise() {
+        let size = |label_smoothing, max_workgroup_memory| {
+            let spec = Spec { label_smoothing, ..Spec::default() };
+            let caps = Capabilities { max_workgroup_memory, ..Capabilities::default() };
+            let config = Config::with_capabilities(caps, &spec, Shape::new(8, 50_257), &Options::default());
+            config.expect("a sound config").variant().workgroup_size
+        };
+        assert_eq!(size(0.0, 16384), 256);
+        assert_eq!(size(0.1, 16384), 128);
+        assert_eq!(size(0.1, 32768), 256);
     }
 }

@@ -74,8 +74,8 @@ fn literal(ty: &str, value: f64) -> String {
         "bool" => (value != 0.0).to_string(),
         "u32" => format!("{}u", value as u32),
         "i32" => format!("{}i", value as i32),
-        // The shortest decimal that is this f32 and no other.
-        _ => format!("{:?}f", value as f32),
+        // With an f64's digits: with fewer, Tint takes the largest f32 for something larger.
+        _ => format!("{value:?}f"),
     }
 }
 
@@ -134,8 +134,8 @@ mod tests {
         let rewritten = |line| without_override(line, &constants);
         assert_eq!(rewritten("override A: bool = false;"), "const A: bool = true;");
         assert_eq!(rewritten("override B: u32 = 64u;"), "const B: u32 = 7u;");
-        assert_eq!(rewritten("override C: f32 = 1.0; // why"), "const C: f32 = 0.1f;");
-        assert_eq!(rewritten("override D: f32 = 1.0;"), "const D: f32 = 3.4028235e38f;");
+        assert_eq!(rewritten("override C: f32 = 1.0; // why"), "const C: f32 = 0.10000000149011612f;");
+        assert_eq!(rewritten("override D: f32 = 1.0;"), "const D: f32 = 3.4028234663852886e38f;");
         assert_eq!(rewritten("override E: u32 = (B + 7u) / 8u;"), "const E: u32 = (B + 7u) / 8u;");
         assert_eq!(rewritten("    let a = 1;"), "    let a = 1;");
     }
