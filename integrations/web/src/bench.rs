@@ -13,7 +13,7 @@ use wgpu_cross_entropy::kernels::{
     TableLayout,
 };
 use wgpu_cross_entropy::tolerance::{Worst, tolerances};
-use wgpu_cross_entropy::wgsl::{Element, Stage, Strategy};
+use wgpu_cross_entropy::wgsl::{Element, Stage};
 use wgpu_cross_entropy::{
     Batch, Bound, Config, CrossEntropy, Dtype, Gpu, Options, Shape, Spec, Targets, WeightScheme, cpu, read,
 };
@@ -241,10 +241,7 @@ fn strategy_of(config: &Config, stage: Stage) -> String {
     if !stage.reads_logits() {
         return format!("groups of {}", variant.workgroup_size);
     }
-    let strategy = match variant.strategy {
-        Strategy::Thread => "thread",
-        Strategy::Workgroup => "workgroup",
-    };
+    let strategy = format!("{:?}", variant.strategy).to_lowercase();
     let element = if variant.element == Element::F32x4 { " x4" } else { "" };
     format!("{strategy} {}{element}", variant.workgroup_size)
 }
