@@ -1,6 +1,6 @@
 //! From spec, shape and device to the variant of each kernel: one table decides.
 
-use crate::error::PlanError;
+use crate::error::{InputError, PlanError};
 use crate::pipeline::{Capabilities, Params, Tile};
 use crate::shape::Shape;
 use crate::spec::{
@@ -66,6 +66,57 @@ impl Dtype {
     }
 }
 
+/// How labels are stored, for [`Targets::Labels`]. `Spec::ignore_index` is compared with the label as an `i32`: of
+/// bytes the usual one is 255, and a negative one matches no packed label.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum LabelFormat {
+    /// 32 bits: `i32` or `u32`.
+    #[default]
+    I32,
+    /// 16 bits, two to a word, the first in the low half. The buffer holds whole words; what follows the last label in
+    /// its word is not looked at.
+    U16,
+    /// 8 bits, four to a word, the first in the lowest byte: segmentation masks. Whole words as well.
+    U8,
+}
+
+impl LabelFormat {
+    /// Bytes of one label.
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::I32 => 4,
+            Self::U16 => 2,
+            Self::U8 => 1,
+        }
+    }
+
+    /// Bytes of so many labels in a buffer, up to a whole word.
+    pub const fn size(self, rows: u32) -> u64 {
+        (rows as u64 * self.bytes()).next_multiple_of(4)
+    }
+
+    /// Labels as a buffer holds them, up to a whole word.
+    ///
+    /// # Errors
+    /// [`InputError::Label`] for the first label that the format cannot hold.
+    pub fn encode(self, labels: &[i32]) -> Result<Vec<u8>, InputError> {
+        let (bytes, expected) = match self {
+            Self::I32 => return Ok(bytemuck::cast_slice(labels).to_vec()),
+            Self::U16 => (2, "from 0 to 65535 as 16 bits"),
+            Self::U8 => (1, "from 0 to 255 as 8 bits"),
+        };
+        let most = (1 << (8 * bytes)) - 1;
+        if let Some(index) = labels.iter().position(|label| !(0..=most).contains(label)) {
+            return Err(InputError::Label { index, got: labels[index], expected });
+        }
+        let mut packed: Vec<u8> =
+            labels.iter().flat_map(|label| label.to_le_bytes()[..bytes].to_vec()).collect();
+        packed.resize(packed.len().next_multiple_of(4), 0);
+        Ok(packed)
+    }
+}
+
 /// What a caller may choose beside the spec. All kernels of one plan share it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options {
@@ -75,6 +126,8 @@ pub struct Options {
     pub grad_out: bool,
     /// How logits and gradients are stored. Arithmetic and row losses are `f32` in any case.
     pub dtype: Dtype,
+    /// How labels are stored.
+    pub labels: LabelFormat,
     /// Keeps each row's prediction: `row_losses` is an array of [`RowRecord`](crate::RowRecord) then.
     pub predictions: bool,
     /// Adds up what each class has, step after step, in a buffer that is read when one likes: see
@@ -190,6 +243,13 @@ impl Config {
                 expected: "16-bit logits are class-last with an even row_stride, for two share a word".into(),
             });
         }
+        if options.labels != LabelFormat::I32 && spec.targets != Targets::Labels {
+            return Err(PlanError::Option {
+                option: "labels",
+                got: format!("{:?}", options.labels),
+                expected: "packed labels are for Targets::Labels".into(),
+            });
+        }
         let subgroups = caps.subgroups && options.subgroups != Some(false);
         let fits = |rule: &&Rule| {
             rule.cpu == caps.cpu && (!rule.subgroups || subgroups) && shape.classes <= rule.max_classes
@@ -275,6 +335,7 @@ impl Config {
             count_in_workgroup: !caps.cpu,
             external: spec.reduction == Reduction::Mean(Denominator::External),
             ignore_index: spec.ignore_index.is_some(),
+            label_bits: options.labels.bytes() as u32 * 8,
             denominator: denominator_number(spec.reduction),
             scheme: live.map_or(0, |live| scheme_number(live.scheme)),
             numbers: Numbers {

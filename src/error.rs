@@ -116,6 +116,16 @@ pub enum InputError {
         /// The right length.
         need: u64,
     },
+    /// A label that its format cannot hold.
+    #[error("labels[{index}] is {got}; it must be {expected}")]
+    Label {
+        /// Where.
+        index: usize,
+        /// What came.
+        got: i32,
+        /// What the format holds.
+        expected: &'static str,
+    },
     /// A slice that the spec asks for and the inputs lack.
     #[error("{name} is missing; the spec asks for it")]
     Missing {

@@ -67,7 +67,7 @@ impl CrossEntropy {
         let logits_bytes = dtype.encode(inputs.logits);
         let logits = create_buffer(device, "logits", logits_bytes.len() as u64, in_out, Some(&logits_bytes))?;
         let targets = match spec.targets {
-            Targets::Labels => upload("labels", bytemuck::cast_slice(inputs.labels))?,
+            Targets::Labels => upload("labels", &self.config().options().labels.encode(inputs.labels)?)?,
             Targets::Soft => {
                 upload("target_probs", bytemuck::cast_slice(inputs.target_probs.unwrap_or_default()))?
             }

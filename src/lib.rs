@@ -28,7 +28,7 @@ pub use binary_config::{BinaryConfig, BinaryOptions, BinaryParams, ElementTile};
 #[cfg(not(target_family = "wasm"))]
 pub use binary_plan::compute_binary_blocking;
 pub use binary_plan::{BinaryBatch, BinaryCrossEntropy, BoundBinaryStep, compute_binary};
-pub use config::{Config, Dtype, MAX_THREAD_CLASSES, Options, RULES, Rule};
+pub use config::{Config, Dtype, LabelFormat, MAX_THREAD_CLASSES, Options, RULES, Rule};
 pub use device::{DeviceOptions, Gpu};
 #[cfg(not(target_family = "wasm"))]
 pub use host::compute_blocking;

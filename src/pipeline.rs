@@ -39,7 +39,7 @@ pub struct Params {
     pub partials: u32,
     /// Words before the logits in their binding.
     pub logits_base: u32,
-    /// Words before the labels.
+    /// Labels before the labels: words, or parts of one where labels are packed.
     pub labels_base: u32,
     /// Words before the sample weights.
     pub sample_weights_base: u32,
@@ -240,6 +240,8 @@ pub(crate) struct Region<'a> {
     pub buffer: &'a wgpu::Buffer,
     pub offset: u64,
     pub size: u64,
+    /// Bytes of what a base counts: a word, or less where elements are packed.
+    pub unit: u64,
 }
 
 impl<'a> Region<'a> {
@@ -266,7 +268,7 @@ impl<'a> Region<'a> {
         if got < need {
             return Err(BindError::TooSmall { name, got, need, what: what() });
         }
-        Ok(Self { name, buffer, offset, size: need })
+        Ok(Self { name, buffer, offset, size: need, unit: 4 })
     }
 
     /// Checks that it starts at a multiple of `align` bytes: shaders see it as an array of elements of that size.
@@ -275,6 +277,11 @@ impl<'a> Region<'a> {
             true => Ok(self),
             false => Err(BindError::Offset { name: self.name, offset: self.offset, align }),
         }
+    }
+
+    /// The same with a base that counts elements of so many bytes, which share words.
+    pub fn of_unit(self, unit: u64) -> Self {
+        Self { unit, ..self }
     }
 
     /// A part of it.
@@ -398,7 +405,7 @@ impl Program {
             }
             used.push((binding, region));
             let start = region.offset / align * align;
-            let base = (region.offset - start) / 4;
+            let base = (region.offset - start) / region.unit;
             match params.base_mut(&binding.name) {
                 Some(field) => *field = base as u32,
                 None if base == 0 => {}
@@ -406,7 +413,7 @@ impl Program {
                     return Err(BindError::Offset { name: region.name, offset: region.offset, align });
                 }
             }
-            let size = (region.offset + region.size - start).max(4);
+            let size = (region.offset + region.size - start).max(4).next_multiple_of(4);
             if size > self.caps.max_binding_size {
                 let limit = self.caps.max_binding_size;
                 return Err(BindError::BindingSize { name: region.name, need: size, limit });

@@ -20,7 +20,7 @@ use crate::wgsl::Element;
 pub struct Batch<'a> {
     /// `[rows, classes]`, as `Options::dtype` says, in the layout of the shape. Overwritten where `Options::in_place` is set.
     pub logits: wgpu::BufferBinding<'a>,
-    /// `[rows]` labels, `i32` or `u32`; `[rows, 3]` words (label, label, share of the first as `f32`) with
+    /// `[rows]` labels, as `Options::labels` says; `[rows, 3]` words (label, label, share of the first as `f32`) with
     /// [`Targets::TwoHot`](crate::Targets::TwoHot); `[rows, classes]` `f32` in the layout of the shape with
     /// [`Targets::Soft`](crate::Targets::Soft).
     pub targets: wgpu::BufferBinding<'a>,

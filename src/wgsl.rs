@@ -332,6 +332,8 @@ pub struct Variant {
     pub external: bool,
     /// Whether any label is the ignore index.
     pub ignore_index: bool,
+    /// Bits of a label: 32, 16 or 8.
+    pub label_bits: u32,
     /// Which denominator: the number in `denominator/finish.wgsl`.
     pub denominator: u32,
     /// Which weight formula: the number in `class_weights.wgsl`.
@@ -422,6 +424,7 @@ impl Default for Variant {
             count_in_workgroup: true,
             external: false,
             ignore_index: false,
+            label_bits: 32,
             denominator: 1,
             scheme: 0,
             numbers: Numbers::default(),
@@ -503,6 +506,7 @@ pub fn source(stage: Stage, variant: &Variant) -> Source {
         ("CONFUSION", flag(variant.confusion)),
         ("ROW_WORDS", if variant.records { 4.0 } else { 1.0 }),
         ("HAS_IGNORE_INDEX", flag(variant.ignore_index)),
+        ("LABEL_BITS", f64::from(variant.label_bits)),
         ("CLASS_FIRST", flag(variant.class_first)),
         ("DENOMINATOR", f64::from(variant.denominator)),
         ("SCHEME", f64::from(variant.scheme)),

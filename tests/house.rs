@@ -22,7 +22,7 @@ const PLACES: [(&str, &[&str]); 5] = [
     ("shaders", &["parts"]),
     ("src/kernels", &["mod", "table"]),
     ("src/cpu", &["mod"]),
-    ("tests/kernels", &["main", "support", "errors", "properties"]),
+    ("tests/kernels", &["main", "support", "errors", "labels", "properties"]),
     ("benches/kernels", &["main", "support", "data", "copy"]),
 ];
 

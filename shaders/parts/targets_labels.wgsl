@@ -11,7 +11,7 @@ fn no_target() -> Target {
 
 // Nothing is ever indexed by an unchecked label.
 fn read_target(row: u32) -> Target {
-    let label = labels[params.labels_base + row];
+    let label = label_at(row);
     if (is_ignored(label)) { return no_target(); }
     return Target(select(label, NO_CLASS, label >= params.classes), label >= params.classes);
 }

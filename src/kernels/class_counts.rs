@@ -1,6 +1,6 @@
 //! `class_counts`: how many valid rows each class has.
 
-use super::{per_row, row_groups};
+use super::{labels_of_tile, labels_region, row_groups};
 use crate::config::Config;
 use crate::error::{BindError, PlanError};
 use crate::pipeline::{Bound, Planned, Program, Region, Tile, tiles_of_rows};
@@ -9,7 +9,7 @@ use crate::wgsl::{PRIVATE_CLASSES, Stage};
 /// What [`ClassCountsKernel`] works on.
 #[derive(Clone, Debug)]
 pub struct ClassCountsBuffers<'a> {
-    /// `[rows]`, `i32` or `u32`. Read.
+    /// `[rows]`, as `Options::labels` says. Read.
     pub labels: wgpu::BufferBinding<'a>,
     /// `[classes]`, `u32`. Set, not added to: a caller's all-reduce comes after.
     pub class_counts: wgpu::BufferBinding<'a>,
@@ -52,7 +52,7 @@ impl ClassCountsKernel {
     pub(crate) fn plan(&self, buffers: &ClassCountsBuffers<'_>) -> Result<Vec<Planned>, BindError> {
         let config = &self.config;
         let shape = config.shape();
-        let labels = per_row("labels", config, &buffers.labels, 4)?;
+        let labels = labels_region(config, &buffers.labels)?;
         let counts =
             Region::new("class_counts", &buffers.class_counts, u64::from(shape.classes) * 4, || {
                 format!("{} classes", shape.classes)
@@ -63,7 +63,7 @@ impl ClassCountsKernel {
         let mut planned =
             vec![self.clear.plan(config.params(&whole), groups, &[("CLASS_COUNTS", counts)])?];
         for tile in tiles_of_rows(shape.rows, config.capabilities(), 4) {
-            let regions = [("LABELS", labels.rows(&tile, 4)), ("CLASS_COUNTS", counts)];
+            let regions = [("LABELS", labels_of_tile(config, &labels, &tile)), ("CLASS_COUNTS", counts)];
             planned.push(self.count.plan(config.params(&tile), row_groups(tile.rows).into(), &regions)?);
         }
         Ok(planned)

@@ -1,6 +1,8 @@
 //! `cost_gather`: predictions, and what they cost.
 
-use super::{logit_groups, logits_of_tile, logits_region, per_row, table_region};
+use super::{
+    labels_of_tile, labels_region, logit_groups, logits_of_tile, logits_region, per_row, table_region,
+};
 use crate::config::Config;
 use crate::error::{BindError, PlanError};
 use crate::pipeline::{Bound, Planned, RowProgram, tiles_of_logits};
@@ -11,7 +13,7 @@ use crate::wgsl::Stage;
 pub struct CostGatherBuffers<'a> {
     /// `[rows, classes]`, `f32`, in the layout of the shape. Read.
     pub logits: wgpu::BufferBinding<'a>,
-    /// `[rows]`, `i32` or `u32`. Read.
+    /// `[rows]`, as `Options::labels` says. Read.
     pub labels: wgpu::BufferBinding<'a>,
     /// `[rows, 2]`, at a multiple of 8 bytes: prediction as `u32`, cost as `f32`. Written.
     pub gathered: wgpu::BufferBinding<'a>,
@@ -50,7 +52,7 @@ impl CostGatherKernel {
         let config = &self.config;
         let bytes = config.options().dtype.bytes();
         let logits = logits_region("logits", config, &buffers.logits, bytes)?;
-        let labels = per_row("labels", config, &buffers.labels, 4)?;
+        let labels = labels_region(config, &buffers.labels)?;
         let table = table_region(config, &buffers.table)?;
         let gathered = per_row("gathered", config, &buffers.gathered, Self::GATHERED_SIZE)?.aligned_to(8)?;
         let program = self.program.for_regions(&[Some(&logits)])?;
@@ -58,7 +60,7 @@ impl CostGatherKernel {
         for tile in tiles_of_logits(config.shape(), config.capabilities(), 8, 1)? {
             let regions = vec![
                 ("LOGITS", logits_of_tile(config, &logits, &tile, bytes)),
-                ("LABELS", labels.rows(&tile, 4)),
+                ("LABELS", labels_of_tile(config, &labels, &tile)),
                 ("TABLE", table),
                 ("GATHERED", gathered.rows(&tile, 8)),
             ];

@@ -14,7 +14,7 @@ use crate::wgsl::Stage;
 pub struct CrossEntropyForwardBuffers<'a> {
     /// `[rows, classes]`, `f32`, in the layout of the shape. Read.
     pub logits: wgpu::BufferBinding<'a>,
-    /// `[rows]` labels, `i32` or `u32`; `[rows, 3]` words (label, label, share as `f32`) with `Targets::TwoHot`;
+    /// `[rows]` labels, as `Options::labels` says; `[rows, 3]` words (label, label, share as `f32`) with `Targets::TwoHot`;
     /// `[rows, classes]` `f32` in the layout of the shape with `Targets::Soft`. Read.
     pub targets: wgpu::BufferBinding<'a>,
     /// As the spec says, `f32`. Read.

@@ -28,7 +28,7 @@ fn tiles_of_targets(config: &Config) -> Result<Vec<Tile>, BindError> {
 /// What [`DenominatorKernel`] works on.
 #[derive(Clone, Debug)]
 pub struct DenominatorBuffers<'a> {
-    /// `[rows]` labels, `i32` or `u32`; `[rows, 3]` words (label, label, share as `f32`) with `Targets::TwoHot`;
+    /// `[rows]` labels, as `Options::labels` says; `[rows, 3]` words (label, label, share as `f32`) with `Targets::TwoHot`;
     /// `[rows, classes]` `f32` in the layout of the shape with `Targets::Soft`. Read.
     pub targets: wgpu::BufferBinding<'a>,
     /// As the spec says, `f32`. Read.

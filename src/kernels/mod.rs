@@ -56,7 +56,7 @@ use crate::wgsl::{self, ROWS_PER_GROUP, Stage};
 fn targets_region<'a>(config: &Config, targets: &wgpu::BufferBinding<'a>) -> Result<Region<'a>, BindError> {
     match config.spec().targets {
         Targets::Soft => logits_region("target_probs", config, targets, 4),
-        Targets::Labels => per_row("labels", config, targets, 4),
+        Targets::Labels => labels_region(config, targets),
         Targets::TwoHot => per_row("labels", config, targets, 12),
     }
 }
@@ -65,9 +65,21 @@ fn targets_region<'a>(config: &Config, targets: &wgpu::BufferBinding<'a>) -> Res
 fn targets_of_tile<'a>(config: &Config, targets: &Region<'a>, tile: &Tile) -> (&'static str, Region<'a>) {
     match config.spec().targets {
         Targets::Soft => ("TARGET_PROBS", logits_of_tile(config, targets, tile, 4)),
-        Targets::Labels => ("LABELS", targets.rows(tile, 4)),
+        Targets::Labels => ("LABELS", labels_of_tile(config, targets, tile)),
         Targets::TwoHot => ("LABELS", targets.rows(tile, 12)),
     }
+}
+
+/// `[rows]` labels, in whole words.
+fn labels_region<'a>(config: &Config, labels: &wgpu::BufferBinding<'a>) -> Result<Region<'a>, BindError> {
+    let (rows, format) = (config.shape().rows, config.options().labels);
+    let region = Region::new("labels", labels, format.size(rows), || format!("{rows} rows"))?;
+    Ok(region.of_unit(format.bytes()))
+}
+
+/// The labels of a tile, which may start within a word.
+fn labels_of_tile<'a>(config: &Config, labels: &Region<'a>, tile: &Tile) -> Region<'a> {
+    labels.rows(tile, config.options().labels.bytes())
 }
 
 /// `[rows]` of something.

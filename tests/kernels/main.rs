@@ -17,6 +17,7 @@ mod loss_total;
 mod properties;
 
 mod errors;
+mod labels;
 
 #[test]
 fn adapters_are_there() {
