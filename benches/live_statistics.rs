@@ -87,7 +87,9 @@ fn skew(gpu: &Gpu, rows: u32, classes: u32, format: LabelFormat, timed: bool) ->
         let labels = buffer(gpu, bytes.len() as u64);
         gpu.queue.write_buffer(&labels, 0, &bytes);
         let buffers = ClassCountsBuffers {
-            labels: labels.as_entire_buffer_binding(),
+            targets: labels.as_entire_buffer_binding(),
+            sample_weights: None,
+            mass: None,
             class_counts: counts.as_entire_buffer_binding(),
         };
         Ok(kernel.bind(&gpu.device, &buffers)?)

@@ -8,7 +8,9 @@ use crate::spec::{
     WeightScheme, WeightScope,
 };
 use crate::stats::TelemetryLayout;
-use crate::wgsl::{BinaryVariant, Element, Numbers, PRIVATE_STATS_CLASSES, Stage, Strategy, Variant};
+use crate::wgsl::{
+    BinaryVariant, CountsVariant, Element, Numbers, PRIVATE_STATS_CLASSES, Stage, Strategy, Variant,
+};
 
 /// How logits and gradients are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -338,6 +340,11 @@ impl Config {
             label_bits: options.labels.bytes() as u32 * 8,
             denominator: denominator_number(spec.reduction),
             scheme: live.map_or(0, |live| scheme_number(live.scheme)),
+            counts: CountsVariant {
+                sample_weighted: spec.live_counts.sample_weighted,
+                mass: spec.counts_are_mass(),
+                over: spec.live_counts.over,
+            },
             numbers: Numbers {
                 scheme_number: live.map_or(1.0, |live| scheme_constant(live.scheme)),
                 count_smoothing: live.map_or(0.0, |live| live.smoothing),
@@ -404,9 +411,11 @@ impl Config {
     pub fn variant_of(&self, stage: Stage) -> Variant {
         let mut variant = self.variant.clone();
         if !stage.reads_logits() {
+            // One workgroup for all classes, or many.
+            let one = matches!(stage, Stage::ClassWeights | Stage::CountHistory);
             // The counters of classes lie in a workgroup's memory: many share them. On CPUs they do not.
             let many = stage == Stage::LossTotalClasses && !self.caps.cpu;
-            let size = if stage == Stage::ClassWeights || many { 256 } else { 64 };
+            let size = if one || many { 256 } else { 64 };
             variant.workgroup_size = size.min(self.caps.max_workgroup_size);
         }
         if stage == Stage::LossTotalClasses {
@@ -485,7 +494,7 @@ fn denominator_number(reduction: Reduction) -> u32 {
     }
 }
 
-/// The number of a weight formula in `class_weights.wgsl`.
+/// The number of a weight formula in `class_weights/weights.wgsl`.
 fn scheme_number(scheme: WeightScheme) -> u32 {
     match scheme {
         WeightScheme::Balanced => 0,
@@ -494,6 +503,7 @@ fn scheme_number(scheme: WeightScheme) -> u32 {
         WeightScheme::EffectiveNumber(_) => 3,
         WeightScheme::MedianFrequency => 4,
         WeightScheme::LogFrequency(_) => 5,
+        WeightScheme::InverseFrequency(_) => 6,
     }
 }
 
@@ -501,7 +511,7 @@ fn scheme_number(scheme: WeightScheme) -> u32 {
 fn scheme_constant(scheme: WeightScheme) -> f32 {
     match scheme {
         WeightScheme::Balanced | WeightScheme::Inverse | WeightScheme::MedianFrequency => 1.0,
-        WeightScheme::InversePower(p) => p,
+        WeightScheme::InversePower(p) | WeightScheme::InverseFrequency(p) => p,
         // beta 0 has no finite logarithm; exp(-200) is 0 as well.
         WeightScheme::EffectiveNumber(beta) => beta.ln().max(-200.0) as f32,
         WeightScheme::LogFrequency(a) => a,

@@ -278,6 +278,67 @@ pub enum BindError {
     },
 }
 
+/// A history of counts that cannot be loaded.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HistoryError {
+    /// Too few bytes, or too many.
+    #[error("the history holds {got} bytes; {need} are needed")]
+    Length {
+        /// What came.
+        got: u64,
+        /// What its header says; the header, where that is not whole.
+        need: u64,
+    },
+    /// Bytes of something else.
+    #[error("this is no history: it starts with {got:?}")]
+    NoHistory {
+        /// The first four.
+        got: [u8; 4],
+    },
+    /// A layout that this crate does not know.
+    #[error("the history has version {got}; this crate reads {expected}")]
+    Version {
+        /// What came.
+        got: u32,
+        /// What is known.
+        expected: u32,
+    },
+    /// A field of the header with an impossible value.
+    #[error("{name} of the history is {got}; it must be {expected}")]
+    Field {
+        /// The field.
+        name: &'static str,
+        /// What came.
+        got: u32,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// A number that cannot be.
+    #[error("{name} of the history is {got}; it must be {expected}")]
+    Number {
+        /// Which.
+        name: &'static str,
+        /// What came.
+        got: f32,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// A history of another plan's kind.
+    #[error("{name} of the history is {got}; the plan's is {expected}")]
+    Mismatch {
+        /// The field.
+        name: &'static str,
+        /// What came.
+        got: f64,
+        /// The plan's.
+        expected: f64,
+    },
+    /// A plan that keeps no history.
+    #[error("the plan keeps no history: its counts go over the batch alone")]
+    NotKept,
+}
+
 /// No device to be had.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]

@@ -157,13 +157,21 @@ impl CrossEntropy {
             // Padding keeps the caller's logits there; in an output it is 0.
             clear_padding(shape, &mut logit_grads);
         }
-        let class_counts = match self.class_counts() {
-            Some(counts) => {
+        let counted = match self.counted() {
+            Some(counted) => {
                 let bytes = u64::from(shape.classes) * 4;
-                Some(words(&read(device, queue, "class_counts", counts, bytes).await?))
+                Some(words(&read(device, queue, "counted", counted, bytes).await?))
             }
             None => None,
         };
+        let counts = match self.class_counts() {
+            Some(counts) => {
+                let bytes = u64::from(shape.classes) * 4;
+                Some(read(device, queue, "class_counts", counts, bytes).await?)
+            }
+            None => None,
+        };
+        let of_kind = |mass: bool| counts.as_deref().filter(|_| spec.counts_are_mass() == mass);
         let class_weights = (spec.class_weights != ClassWeights::None).then(|| {
             let at = layout.class_weights() as usize;
             words(&table[at..at + shape.classes as usize * 4])
@@ -177,7 +185,9 @@ impl CrossEntropy {
             totals,
             row_losses,
             logit_grads,
-            class_counts,
+            class_counts: of_kind(false).map(words),
+            class_mass: of_kind(true).map(words),
+            counted,
             class_weights,
             predictions,
             class_stats,

@@ -125,6 +125,10 @@ pub struct Output<T> {
     pub logit_grads: Vec<T>,
     /// `[classes]`: rows of each class among the valid ones; for live class statistics.
     pub class_counts: Option<Vec<u32>>,
+    /// `[classes]`: the same in mass, where [`LiveCounts`](crate::LiveCounts) says so.
+    pub class_mass: Option<Vec<T>>,
+    /// `[classes]`: the counts that weights and biases are made of, where they go over many batches.
+    pub counted: Option<Vec<T>>,
     /// `[classes]`: the class weights in use; `None` where all are 1.
     pub class_weights: Option<Vec<T>>,
     /// `[classes]`: the logit biases in use; `None` where all are 0.

@@ -10,6 +10,7 @@ mod config;
 pub mod cpu;
 mod device;
 pub mod error;
+mod history;
 mod host;
 mod inputs;
 pub mod kernels;
@@ -30,6 +31,7 @@ pub use binary_plan::compute_binary_blocking;
 pub use binary_plan::{BinaryBatch, BinaryCrossEntropy, BoundBinaryStep, compute_binary};
 pub use config::{Config, Dtype, LabelFormat, MAX_THREAD_CLASSES, Options, RULES, Rule};
 pub use device::{DeviceOptions, Gpu};
+pub use history::CountHistory;
 #[cfg(not(target_family = "wasm"))]
 pub use host::compute_blocking;
 pub use host::{READ_TIMEOUT, compute, read};
@@ -38,8 +40,8 @@ pub use pipeline::{Bound, Capabilities, Params, Tile, tiles_of_logits, tiles_of_
 pub use plan::{Batch, BoundStep, CrossEntropy};
 pub use shape::{MAX_CLASSES, Shape};
 pub use spec::{
-    ClassWeights, ClassesOver, Clip, ClipOrder, CostMatrix, Denominator, LOGIT_LIMIT, LiveWeights, LogitBias,
-    Reduction, SampleWeights, Scores, Spec, Targets, WeightScheme, WeightScope,
+    ClassWeights, ClassesOver, Clip, ClipOrder, CostMatrix, CountsOver, Denominator, LOGIT_LIMIT, LiveCounts,
+    LiveWeights, LogitBias, Reduction, SampleWeights, Scores, Spec, Targets, WeightScheme, WeightScope,
 };
 pub use stats::{ClassStats, NO_CLASS, RowRecord, TelemetryLayout};
 pub use validate::Validation;

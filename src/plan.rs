@@ -1,7 +1,8 @@
 //! The plan: owns what lies between the kernels and records the whole flow into the caller's encoder.
 
 use crate::config::{Config, Options};
-use crate::error::{BindError, HostError, PlanError, TelemetryError};
+use crate::error::{BindError, HistoryError, HostError, PlanError, TelemetryError};
+use crate::history::CountHistory;
 use crate::host::read;
 use crate::kernels::{
     ClassCountsBuffers, ClassCountsKernel, ClassWeightsBuffers, ClassWeightsKernel, CrossEntropyBuffers,
@@ -10,7 +11,7 @@ use crate::kernels::{
 };
 use crate::pipeline::{Bound, create_buffer, tiles_of_logits};
 use crate::shape::Shape;
-use crate::spec::Spec;
+use crate::spec::{CountsOver, Spec};
 use crate::stats::ClassStats;
 use crate::wgsl::Element;
 
@@ -77,6 +78,10 @@ pub struct CrossEntropy {
     cross_entropy: CrossEntropyKernel,
     loss_total: LossTotalKernel,
     counts_buffer: Option<wgpu::Buffer>,
+    /// What the counts need beside themselves, where they are mass or go over many batches.
+    mass_buffer: Option<wgpu::Buffer>,
+    history_buffer: Option<wgpu::Buffer>,
+    counted_buffer: Option<wgpu::Buffer>,
     table_buffer: wgpu::Buffer,
     row_losses_buffer: wgpu::Buffer,
     denominator_partials: wgpu::Buffer,
@@ -106,7 +111,17 @@ impl CrossEntropy {
                 return Err(PlanError::Limit { what: name, got: size, limit });
             }
         }
-        let [table, row_losses, denominator_partials, loss_partials, counts, telemetry] = sizes;
+        let [
+            table,
+            row_losses,
+            denominator_partials,
+            loss_partials,
+            counts,
+            telemetry,
+            mass,
+            history,
+            counted,
+        ] = sizes;
         let limit = config.capabilities().max_binding_size;
         for (name, size) in [table, telemetry] {
             if size > limit {
@@ -121,6 +136,11 @@ impl CrossEntropy {
             cross_entropy: CrossEntropyKernel::new(device, &config)?,
             loss_total: LossTotalKernel::new(device, &config)?,
             counts_buffer: live.then(|| make(counts)).transpose()?,
+            mass_buffer: (mass.1 > 0).then(|| make(mass)).transpose()?,
+            history_buffer: CountHistory::new(spec, shape.classes)
+                .map(|own| create_buffer(device, history.0, history.1, usage, Some(own.as_bytes())))
+                .transpose()?,
+            counted_buffer: (counted.1 > 0).then(|| make(counted)).transpose()?,
             table_buffer: create_buffer(device, table.0, table.1, usage, Some(&layout.initial(spec)))?,
             row_losses_buffer: make(row_losses)?,
             denominator_partials: make(denominator_partials)?,
@@ -144,10 +164,25 @@ impl CrossEntropy {
         {
             class_counts = counts.bind(
                 device,
-                &ClassCountsBuffers { labels: batch.targets.clone(), class_counts: whole(buffer) },
+                &ClassCountsBuffers {
+                    targets: batch.targets.clone(),
+                    sample_weights: match self.config.spec().live_counts.sample_weighted {
+                        true => batch.sample_weights.clone(),
+                        false => None,
+                    },
+                    mass: self.mass_buffer.as_ref().map(whole),
+                    class_counts: whole(buffer),
+                },
             )?;
-            class_weights = weights
-                .bind(device, &ClassWeightsBuffers { class_counts: whole(buffer), table: table.clone() })?;
+            class_weights = weights.bind(
+                device,
+                &ClassWeightsBuffers {
+                    class_counts: whole(buffer),
+                    history: self.history_buffer.as_ref().map(whole),
+                    counted: self.counted_buffer.as_ref().map(whole),
+                    table: table.clone(),
+                },
+            )?;
         }
         Ok(BoundStep {
             class_counts,
@@ -219,7 +254,8 @@ impl CrossEntropy {
         &self.row_losses_buffer
     }
 
-    /// `[classes]`, `u32`, with live class weights.
+    /// `[classes]`, with live class statistics: `u32` rows of the batch, or `f32` mass (`Spec::counts_are_mass`). What a
+    /// caller all-reduces, by a plain sum, between `class_counts` and `class_weights`.
     pub fn class_counts(&self) -> Option<&wgpu::Buffer> {
         self.counts_buffer.as_ref()
     }
@@ -269,6 +305,51 @@ impl CrossEntropy {
         pollster::block_on(self.read_telemetry(device, queue))
     }
 
+    /// `[classes]`, `f32`: the counts that weights and biases are made of, where they go over many batches.
+    pub fn counted(&self) -> Option<&wgpu::Buffer> {
+        self.counted_buffer.as_ref()
+    }
+
+    /// The counts of the batches so far, where `LiveCounts::over` goes beyond one: a [`CountHistory`], which each
+    /// recording of [`BoundStep::class_weights`] takes one batch further. Usage `STORAGE | COPY_SRC | COPY_DST`.
+    pub fn history(&self) -> Option<&wgpu::Buffer> {
+        self.history_buffer.as_ref()
+    }
+
+    /// Reads the history, to be saved with a checkpoint. `None` where the plan keeps none.
+    ///
+    /// # Errors
+    /// [`HostError`] where the device fails.
+    pub async fn save_history(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+    ) -> Result<Option<CountHistory>, HostError> {
+        let Some(buffer) = self.history() else { return Ok(None) };
+        let bytes = read(device, queue, "history", buffer, buffer.size()).await?;
+        let broken = |error: HistoryError| HostError::Read { name: "history", message: error.to_string() };
+        CountHistory::from_bytes(&bytes).map(Some).map_err(broken)
+    }
+
+    /// Goes on from a saved history: the next recorded step is its next batch.
+    ///
+    /// # Errors
+    /// [`HistoryError`] where it is not one of this plan's kind, momentum and classes.
+    pub fn load_history(&self, queue: &wgpu::Queue, history: &CountHistory) -> Result<(), HistoryError> {
+        let own = CountHistory::new(self.config.spec(), self.config.shape().classes);
+        let (Some(own), Some(buffer)) = (own, self.history()) else { return Err(HistoryError::NotKept) };
+        history.check_like(&own)?;
+        queue.write_buffer(buffer, 0, history.as_bytes());
+        Ok(())
+    }
+
+    /// Records that the history starts anew: the next recorded step is its first batch.
+    pub fn encode_reset(&self, encoder: &mut wgpu::CommandEncoder) {
+        if let Some(buffer) = self.history() {
+            encoder.clear_buffer(buffer, CountHistory::STEPS, None);
+        }
+    }
+
     /// Every buffer that the plan holds, in bytes, by name.
     pub fn memory(&self) -> Vec<(&'static str, u64)> {
         sizes(&self.config).into_iter().filter(|(_, size)| *size > 0).collect()
@@ -302,19 +383,24 @@ impl CrossEntropy {
 }
 
 /// Name and bytes of each buffer between the kernels; 0 where there is none.
-fn sizes(config: &Config) -> [(&'static str, u64); 6] {
+fn sizes(config: &Config) -> [(&'static str, u64); 9] {
     let (spec, shape) = (config.spec(), config.shape());
     let telemetry = match config.options().confusion {
         true => "telemetry (8 bytes for each pair of classes)",
         false => "telemetry",
     };
-    let live = spec.needs_counts();
+    let (live, classes) = (spec.needs_counts(), shape.classes);
+    let only = |on: bool, size| if live && on { size } else { 0 };
+    let over = spec.live_counts.over;
     [
         ("table", TableLayout::new(spec, shape).size()),
         ("row_losses", (u64::from(shape.rows) * config.row_size()).max(4)),
         ("denominator_partials", DenominatorKernel::partials_size(spec.targets, shape.rows)),
         ("loss_partials", LossTotalKernel::partials_size(shape.rows)),
-        ("class_counts", if live { u64::from(shape.classes) * 4 } else { 0 }),
+        ("class_counts", only(true, u64::from(classes) * 4)),
         (telemetry, config.telemetry_layout().map_or(0, |layout| layout.size())),
+        ("mass", only(spec.counts_are_mass(), ClassCountsKernel::mass_size(classes))),
+        ("history", only(true, CountHistory::size(over, classes))),
+        ("counted", only(over != CountsOver::Batch, u64::from(classes) * 4)),
     ]
 }

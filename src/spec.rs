@@ -38,6 +38,8 @@ pub struct Spec {
     pub ignore_index: Option<i32>,
     /// A factor for each row by its label's class.
     pub class_weights: ClassWeights,
+    /// What live class weights and a live log-prior count, and over which batches.
+    pub live_counts: LiveCounts,
     /// Whether class weights multiply each term of a row's loss or the whole. It makes a difference where targets
     /// are smoothed or not labels, and to `z_loss` and `cost_lambda`.
     pub weight_scope: WeightScope,
@@ -69,6 +71,7 @@ impl Default for Spec {
             label_smoothing: 0.0,
             ignore_index: None,
             class_weights: ClassWeights::default(),
+            live_counts: LiveCounts::default(),
             weight_scope: WeightScope::default(),
             sample_weights: SampleWeights::default(),
             cost_matrix: None,
@@ -213,6 +216,43 @@ pub enum ClassWeights {
     Live(LiveWeights),
 }
 
+/// What live class statistics count: the `n_c` of the formulas.
+///
+/// With labels, and without `sample_weighted`, it is how many rows each class has: whole numbers, exact. In every other
+/// case it is *mass*, an `f32`: the sum over the rows that count of their targets (1 for a label; the two shares of two
+/// labels; each class's value of soft targets, before smoothing), times their sample weights if `sample_weighted`.
+/// Terms are taken to whole multiples of 2^-64 (which loses nothing of an `f32` of 2^-41 or more), up to 2^30, and added
+/// without any rounding; the sum is rounded to `f32` once. So its bits depend neither on the order of the rows nor on
+/// the device. Terms that are not finite count 0. A class without mass above 0 has no rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default))]
+pub struct LiveCounts {
+    /// Each row counts its sample weight.
+    pub sample_weighted: bool,
+    /// Over which batches.
+    pub over: CountsOver,
+}
+
+/// Over which batches live class statistics go. What is beyond a batch is kept in a buffer on the device: see
+/// [`CountHistory`](crate::CountHistory).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum CountsOver {
+    /// The batch itself.
+    #[default]
+    Batch,
+    /// A moving average of the batches' counts: `m = momentum m + (1 - momentum) n`, from 0, and its bias corrected:
+    /// `m / (1 - momentum^steps)` is what the formulas take. In `f32`, so it is off by up to
+    /// `2^-22 / (1 - momentum)` of itself. A class that has less than 2^-64 rows left has none.
+    Ema {
+        /// From 0, which is the batch alone, to 0.9999.
+        momentum: f32,
+    },
+    /// The sum over all batches: 64-bit whole numbers, and 64 bits of fraction for mass. It never stops counting.
+    Cumulative,
+}
+
 /// How class weights are computed from label counts.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -251,6 +291,7 @@ impl LiveWeights {
         check_weights("absent_weight", &[self.absent_weight])?;
         check_weights("smoothing", &[self.smoothing])?;
         check_weights("min", &[self.min])?;
+        check_smoothing(self.smoothing)?;
         let range = |name, got, expected, good: bool| match good {
             true => Ok(()),
             false => Err(SpecError::Range { name, got, expected }),
@@ -258,7 +299,9 @@ impl LiveWeights {
         range("max", self.max, "at least min", self.max >= self.min)?;
         match self.scheme {
             WeightScheme::Balanced | WeightScheme::Inverse | WeightScheme::MedianFrequency => Ok(()),
-            WeightScheme::InversePower(p) => range("power", p, "from 0 to 4", (0.0..=4.0).contains(&p)),
+            WeightScheme::InversePower(p) | WeightScheme::InverseFrequency(p) => {
+                range("power", p, "from 0 to 4", (0.0..=4.0).contains(&p))
+            }
             WeightScheme::EffectiveNumber(beta) => {
                 range("beta", beta as f32, "from 0 to below 1", (0.0..1.0).contains(&beta))
             }
@@ -299,6 +342,11 @@ pub enum WeightScheme {
     Inverse,
     /// `n_c^-p`, scaled so that `sum_c n_c w_c = n`: `p` 1 is `Balanced`, 1/2 the inverse square root, 0 no weighting.
     InversePower(
+        /// The power, from 0 to 4.
+        f32,
+    ),
+    /// `(n / n_c)^p`: `p` 1 is the inverse of a class's share of the rows, 1/2 its root.
+    InverseFrequency(
         /// The power, from 0 to 4.
         f32,
     ),
@@ -474,7 +522,8 @@ impl Spec {
             }
             LogitBias::LogPrior { tau, smoothing } => {
                 range("tau", *tau, "finite", true)?;
-                range("smoothing", *smoothing, "above 0", *smoothing > 0.0)?;
+                range("smoothing", *smoothing, "above 0, and no subnormal", *smoothing >= f32::MIN_POSITIVE)?;
+                check_smoothing(*smoothing)?;
             }
         }
         self.check_scores()?;
@@ -482,13 +531,16 @@ impl Spec {
             let why = "the expected cost needs a cost_matrix";
             return Err(SpecError::Combination { first: "cost_lambda", second: "no cost_matrix", why });
         }
-        if self.targets != Targets::Labels && self.needs_counts() {
-            let why = "live counts are of one label a row";
+        if self.live_counts.sample_weighted && self.sample_weights == SampleWeights::None {
+            let why = "there is nothing to weight counts by";
             return Err(SpecError::Combination {
-                first: "live class statistics",
-                second: "these targets",
+                first: "sample_weighted counts",
+                second: "no sample_weights",
                 why,
             });
+        }
+        if let CountsOver::Ema { momentum } = self.live_counts.over {
+            range("momentum", momentum, "from 0 to 0.9999", (0.0..=0.9999).contains(&momentum))?;
         }
         if self.targets == Targets::Soft && self.ignore_index.is_some() {
             let why = "soft targets have no label to compare; give the row weight 0";
@@ -541,6 +593,11 @@ impl Spec {
             || matches!(self.logit_bias, LogitBias::LogPrior { .. })
     }
 
+    /// Whether what is counted is mass, an `f32`, and not rows. See [`LiveCounts`].
+    pub fn counts_are_mass(&self) -> bool {
+        self.live_counts.sample_weighted || self.targets != Targets::Labels
+    }
+
     /// `torch.nn.functional.cross_entropy` with its defaults: mean over the weights of the labels' classes,
     /// `ignore_index` -100, class weights on each term.
     ///
@@ -569,6 +626,16 @@ impl Spec {
             reduction: Reduction::Mean(Denominator::ValidRows),
             ..Self::default()
         }
+    }
+}
+
+/// The largest smoothing of counts: their sum over all classes stays far inside `f32`.
+const MAX_SMOOTHING: f32 = 1e30;
+
+fn check_smoothing(smoothing: f32) -> Result<(), SpecError> {
+    match smoothing <= MAX_SMOOTHING {
+        true => Ok(()),
+        false => Err(SpecError::Range { name: "smoothing", got: smoothing, expected: "at most 1e30" }),
     }
 }
 

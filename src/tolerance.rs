@@ -29,7 +29,8 @@ use crate::config::{Config, Dtype};
 use crate::cpu::{self, ClassValues, Target, sample_weight};
 use crate::inputs::{Inputs, Output};
 use crate::spec::{
-    ClassWeights, ClipOrder, LiveWeights, LogitBias, Scores, Targets, WeightScheme, WeightScope,
+    ClassWeights, ClipOrder, CountsOver, LiveWeights, LogitBias, Scores, Spec, Targets, WeightScheme,
+    WeightScope,
 };
 use crate::stats::ClassStats;
 use crate::wgsl::{ROWS_PER_GROUP, SOFT_ROWS_PER_GROUP, Strategy};
@@ -43,29 +44,58 @@ pub const LOG_NEAR_ONE: f64 = 1.0 / (1 << 21) as f64;
 /// What a flushed denormal loses.
 pub const FLUSHED: f64 = f32::MIN_POSITIVE as f64;
 
-/// Relative error of live class weights, given the counts: of the worst class that has rows.
+/// Relative error of live counts as the formulas take them: 0 for the rows of a batch, which are exact.
 ///
-/// `Balanced`, `Inverse` and `MedianFrequency`: conversions to `f32`, products, two divisions. `InversePower`: `pow` is
-/// `exp2(-p log2 n)`, once for the weight and once in the sum. `EffectiveNumber`: `1 - beta^n` by a series or by
-/// `1 - exp`, which is at least `1 - exp(-1/2)` then. `LogFrequency`: the absolute error of a logarithm near 1.
-pub fn class_weight_error(live: &LiveWeights, counts: &[u32]) -> f64 {
+/// Mass is of terms of one sign: a product or two and a share of two labels, rounded, then the sum, once. A moving
+/// average is a difference, two products and a sum a step, of which a step keeps `momentum`; its weight is another, and
+/// a division. Sums over batches are rounded once.
+pub fn count_error(spec: &Spec) -> f64 {
+    let mass = if spec.counts_are_mass() { 4.0 * U } else { 0.0 };
+    mass + match spec.live_counts.over {
+        CountsOver::Batch => 0.0,
+        CountsOver::Cumulative => U,
+        CountsOver::Ema { momentum } => 8.0 * U / (1.0 - f64::from(momentum)) + 3.0 * ULP,
+    }
+}
+
+/// Relative error of live class weights, given the counts and their own relative error ([`count_error`]): of the worst
+/// class that has rows.
+///
+/// `Balanced`, `Inverse` and `MedianFrequency`: conversions to `f32`, products, two divisions. Powers: `pow` is
+/// `exp2(-p log2 n)` of a quotient, in two halves; for `InversePower` once for the weight and once in the sum.
+/// `EffectiveNumber`: `1 - beta^n` by a series or by `1 - exp`, which is at least `1 - exp(-1/2)` then. `LogFrequency`:
+/// the absolute error of a logarithm near 1.
+pub fn class_weight_error<N: Copy + Into<f64>>(live: &LiveWeights, counts: &[N], count_error: f64) -> f64 {
+    let counts: Vec<f64> = counts.iter().map(|&count| count.into()).collect();
     let simple = 6.0 * U + 5.0 * ULP;
     let sum = (f64::from(counts.len().div_ceil(256) as u32) + 256.0) * U;
-    let present =
-        counts.iter().filter(|&&count| count > 0).map(|&count| f64::from(count) + f64::from(live.smoothing));
+    // Whole counts have an exact sum.
+    let rows_error = if count_error > 0.0 { sum + count_error } else { 0.0 };
+    let present = counts.iter().filter(|&&count| count > 0.0).map(|count| count + f64::from(live.smoothing));
     let rows: f64 = present.clone().sum();
+    let least = present.clone().fold(f64::INFINITY, f64::min);
+    let most = present.clone().fold(least, f64::max);
+    // Of `x^p` for a quotient up to `of`: its own error, its logarithm's, that of two exponentials.
+    let power = |p: f32, of: f64| {
+        let (p, bits) = (f64::from(p), f64::from(p) * of.log2().max(0.0));
+        let exponent = std::f64::consts::LN_2 * (p * LOG_NEAR_ONE + 4.0 * ULP * bits);
+        exponent + ULP * (6.0 + 2.0 * bits) + p * (4.0 * U + 3.0 * ULP)
+    };
     simple
         + match live.scheme {
-            WeightScheme::Balanced | WeightScheme::Inverse | WeightScheme::MedianFrequency => 0.0,
+            WeightScheme::Balanced => count_error + rows_error,
+            WeightScheme::Inverse => count_error,
+            WeightScheme::MedianFrequency => 2.0 * count_error,
             WeightScheme::InversePower(p) => {
-                let bits = f64::from(p) * present.fold(1.0, f64::max).log2();
-                let exponent = std::f64::consts::LN_2 * (f64::from(p) * LOG_NEAR_ONE + 4.0 * ULP * bits);
-                2.0 * (exponent + ULP * (3.0 + 2.0 * bits)) + sum
+                2.0 * power(p, most / least) + sum + f64::from(p + 1.0) * 2.0 * count_error + rows_error
             }
-            WeightScheme::EffectiveNumber(_) => 2.0 * (14.0 * ULP + 1e-8) + sum,
+            WeightScheme::InverseFrequency(p) => {
+                power(p, rows / least) + f64::from(p) * (count_error + rows_error)
+            }
+            WeightScheme::EffectiveNumber(_) => 2.0 * (14.0 * ULP + 1e-8) + sum + 2.0 * count_error,
             WeightScheme::LogFrequency(a) => {
                 let least = present.fold(f64::INFINITY, |least, n| least.min((f64::from(a) + n / rows).ln()));
-                (LOG_NEAR_ONE + 8.0 * U) / least + 3.0 * ULP
+                (LOG_NEAR_ONE + 8.0 * U + count_error + rows_error) / least + 3.0 * ULP
             }
         }
 }
@@ -91,6 +121,8 @@ pub struct Tolerances {
     pub logit_grads: Vec<f64>,
     /// `[classes]`, where there are class weights.
     pub class_weights: Option<Vec<f64>>,
+    /// `[classes]`, where counts are mass.
+    pub class_mass: Option<Vec<f64>>,
     /// `[classes]`, for [`ClassStats::loss`].
     pub class_losses: Vec<f64>,
     /// `[classes]`, for [`ClassStats::weight`] and [`ClassStats::correct_weight`].
@@ -157,10 +189,16 @@ fn row_additions(targets: Targets, rows: u32) -> f64 {
 pub fn tolerances(config: &Config, inputs: &Inputs<'_>, want: &Output<f64>) -> Tolerances {
     let (spec, shape) = (config.spec(), config.shape());
     let row_sum = RowSum::of(config);
-    let weight_error = match (&spec.class_weights, &want.class_counts) {
-        (ClassWeights::Live(live), Some(counts)) => class_weight_error(live, counts),
+    let batch = want.class_counts.as_ref().map(|counts| counts.iter().map(|&n| f64::from(n)).collect());
+    let counts: Option<Vec<f64>> = want.counted.clone().or(want.class_mass.clone()).or(batch);
+    let weight_error = match (&spec.class_weights, &counts) {
+        (ClassWeights::Live(live), Some(counts)) => class_weight_error(live, counts, count_error(spec)),
         _ => 0.0,
     };
+    // Each row's term is cut to a multiple of 2^-64.
+    let cut = f64::from(shape.rows) / (1u128 << 64) as f64;
+    let class_mass =
+        want.class_mass.as_ref().map(|mass| mass.iter().map(|m| m.abs() * 4.0 * U + cut + FLUSHED).collect());
     let class_weights = want
         .class_weights
         .as_ref()
@@ -277,6 +315,7 @@ pub fn tolerances(config: &Config, inputs: &Inputs<'_>, want: &Output<f64>) -> T
         row_losses,
         logit_grads,
         class_weights,
+        class_mass,
         class_losses,
         class_weight_sums,
     }
@@ -319,7 +358,15 @@ impl RowErrors {
         let max = z[top];
         let bias_error = match config.spec().logit_bias {
             // log of a quotient within 3.5 ulp: an absolute error near 1.
-            LogitBias::LogPrior { tau, .. } => f64::from(tau).abs() * (LOG_NEAR_ONE + 5.0 * ULP),
+            LogitBias::LogPrior { tau, .. } => {
+                let counts = match count_error(config.spec()) {
+                    error if error > 0.0 => {
+                        2.0 * error + f64::from(config.shape().classes.div_ceil(256) + 256) * U
+                    }
+                    _ => 0.0,
+                };
+                f64::from(tau).abs() * (LOG_NEAR_ONE + 5.0 * ULP + counts)
+            }
             _ => 0.0,
         };
         let scale = f64::from(config.spec().logit_scale);

@@ -7,7 +7,7 @@
 //!
 //! The text is public API: an engine with pipelines of its own takes [`embedded`] and dispatches it.
 
-use crate::spec::{Clip, ClipOrder, Scores, Targets};
+use crate::spec::{Clip, ClipOrder, CountsOver, Scores, Targets};
 use std::collections::HashSet;
 
 mod binary;
@@ -34,8 +34,12 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("binary_cross_entropy/weights.wgsl"),
     shader!("class_counts/clear.wgsl"),
     shader!("class_counts/direct.wgsl"),
+    shader!("class_counts/mass.wgsl"),
+    shader!("class_counts/mass_finish.wgsl"),
+    shader!("class_counts/mass_soft.wgsl"),
     shader!("class_counts/private.wgsl"),
-    shader!("class_weights.wgsl"),
+    shader!("class_weights/history.wgsl"),
+    shader!("class_weights/weights.wgsl"),
     shader!("cost_gather.wgsl"),
     shader!("cross_entropy.wgsl"),
     shader!("cross_entropy_backward.wgsl"),
@@ -46,6 +50,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("loss_total/classes.wgsl"),
     shader!("loss_total/finish.wgsl"),
     shader!("loss_total/rows.wgsl"),
+    shader!("parts/add_mass.wgsl"),
     shader!("parts/add_row.wgsl"),
     shader!("parts/adjust.wgsl"),
     shader!("parts/binary_element_weights_given.wgsl"),
@@ -72,6 +77,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/element_f32.wgsl"),
     shader!("parts/element_f32x4.wgsl"),
     shader!("parts/element_half.wgsl"),
+    shader!("parts/exact.wgsl"),
     shader!("parts/external_given.wgsl"),
     shader!("parts/external_none.wgsl"),
     shader!("parts/final_loss.wgsl"),
@@ -107,6 +113,8 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/row_single.wgsl"),
     shader!("parts/sample_weights_given.wgsl"),
     shader!("parts/sample_weights_none.wgsl"),
+    shader!("parts/shares_labels.wgsl"),
+    shader!("parts/shares_two_hot.wgsl"),
     shader!("parts/soft_layout.wgsl"),
     shader!("parts/stats_direct.wgsl"),
     shader!("parts/stats_workgroup.wgsl"),
@@ -141,6 +149,14 @@ pub enum Stage {
     ClassCountsPrivate,
     /// Counts labels straight into the buffer.
     ClassCountsDirect,
+    /// Adds up the mass of labels.
+    ClassCountsMass,
+    /// The same for soft targets.
+    ClassCountsMassSoft,
+    /// Rounds it.
+    ClassCountsMassFinish,
+    /// Counts over many batches.
+    CountHistory,
     /// Weights from counts.
     ClassWeights,
     /// Partial sums of weights over rows.
@@ -181,10 +197,14 @@ pub enum Stage {
 
 impl Stage {
     /// All stages, in the order of the flow.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 25] = [
         Self::ClassCountsClear,
         Self::ClassCountsPrivate,
         Self::ClassCountsDirect,
+        Self::ClassCountsMass,
+        Self::ClassCountsMassSoft,
+        Self::ClassCountsMassFinish,
+        Self::CountHistory,
         Self::ClassWeights,
         Self::DenominatorRows,
         Self::DenominatorSoft,
@@ -211,7 +231,11 @@ impl Stage {
             Self::ClassCountsClear => "class_counts/clear.wgsl",
             Self::ClassCountsPrivate => "class_counts/private.wgsl",
             Self::ClassCountsDirect => "class_counts/direct.wgsl",
-            Self::ClassWeights => "class_weights.wgsl",
+            Self::ClassCountsMass => "class_counts/mass.wgsl",
+            Self::ClassCountsMassSoft => "class_counts/mass_soft.wgsl",
+            Self::ClassCountsMassFinish => "class_counts/mass_finish.wgsl",
+            Self::CountHistory => "class_weights/history.wgsl",
+            Self::ClassWeights => "class_weights/weights.wgsl",
             Self::DenominatorRows => "denominator/rows.wgsl",
             Self::DenominatorSoft => "denominator/soft.wgsl",
             Self::DenominatorFinish => "denominator/finish.wgsl",
@@ -336,12 +360,25 @@ pub struct Variant {
     pub label_bits: u32,
     /// Which denominator: the number in `denominator/finish.wgsl`.
     pub denominator: u32,
-    /// Which weight formula: the number in `class_weights.wgsl`.
+    /// Which weight formula: the number in `class_weights/weights.wgsl`.
     pub scheme: u32,
+    /// What live class statistics count.
+    pub counts: CountsVariant,
     /// The numbers of the spec that are compiled in.
     pub numbers: Numbers,
     /// What the sigmoid losses differ in. They heed nothing else but the workgroup size.
     pub binary: BinaryVariant,
+}
+
+/// What live class statistics count: see [`LiveCounts`](crate::LiveCounts).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CountsVariant {
+    /// Whether rows count their sample weights.
+    pub sample_weighted: bool,
+    /// Whether counts are `f32`.
+    pub mass: bool,
+    /// Over which batches.
+    pub over: CountsOver,
 }
 
 /// The numbers of a spec that are pipeline constants: what is off costs nothing.
@@ -427,6 +464,7 @@ impl Default for Variant {
             label_bits: 32,
             denominator: 1,
             scheme: 0,
+            counts: CountsVariant::default(),
             numbers: Numbers::default(),
             binary: BinaryVariant::default(),
         }
@@ -444,6 +482,9 @@ pub const ROWS_PER_GROUP: u32 = 4096;
 
 /// Rows of soft targets that a workgroup sums: an invocation each.
 pub const SOFT_ROWS_PER_GROUP: u32 = 64;
+
+/// Rows of soft targets of which an invocation adds up one class, or a share of them.
+pub(crate) const SOFT_MASS_ROWS: u32 = 256;
 
 /// A binding of a shader.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -509,6 +550,12 @@ pub fn source(stage: Stage, variant: &Variant) -> Source {
         ("LABEL_BITS", f64::from(variant.label_bits)),
         ("CLASS_FIRST", flag(variant.class_first)),
         ("DENOMINATOR", f64::from(variant.denominator)),
+        ("SOFT_ROWS", f64::from(SOFT_MASS_ROWS)),
+        ("CLEARED_WORDS", if variant.counts.mass { 4.0 } else { 1.0 }),
+        ("MASS", flag(variant.counts.mass)),
+        ("FLOAT_COUNTS", flag(variant.counts.mass || variant.counts.over != CountsOver::Batch)),
+        ("CUMULATIVE", flag(variant.counts.over == CountsOver::Cumulative)),
+        ("MOMENTUM", f64::from(momentum(variant.counts.over))),
         ("SCHEME", f64::from(variant.scheme)),
         ("SCHEME_NUMBER", f64::from(numbers.scheme_number)),
         ("COUNT_SMOOTHING", f64::from(numbers.count_smoothing)),
@@ -543,6 +590,13 @@ pub fn source(stage: Stage, variant: &Variant) -> Source {
     Source { text, bindings, constants }
 }
 
+fn momentum(over: CountsOver) -> f32 {
+    match over {
+        CountsOver::Ema { momentum } => momentum,
+        CountsOver::Batch | CountsOver::Cumulative => 0.0,
+    }
+}
+
 /// The parts behind a stage's own file.
 fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
     if stage.is_binary() {
@@ -553,6 +607,11 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
         either(variant.class_weights, "parts/class_weights_table.wgsl", "parts/class_weights_none.wgsl");
     let sample_weights =
         either(variant.sample_weights, "parts/sample_weights_given.wgsl", "parts/sample_weights_none.wgsl");
+    let counted_weights = either(
+        variant.counts.sample_weighted,
+        "parts/sample_weights_given.wgsl",
+        "parts/sample_weights_none.wgsl",
+    );
     let cost = either(variant.cost_matrix, "parts/cost_table.wgsl", "parts/cost_none.wgsl");
     let bias = either(variant.logit_bias, "parts/bias_table.wgsl", "parts/bias_none.wgsl");
     let targets: &[&str] = match variant.targets {
@@ -570,6 +629,18 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
     match stage {
         Stage::ClassCountsClear => {}
         Stage::ClassCountsPrivate | Stage::ClassCountsDirect => parts.extend(labels),
+        Stage::ClassCountsMass => {
+            parts.extend(targets);
+            parts.push(match variant.targets {
+                Targets::TwoHot => "parts/shares_two_hot.wgsl",
+                _ => "parts/shares_labels.wgsl",
+            });
+            parts.extend(["parts/exact.wgsl", "parts/add_mass.wgsl", counted_weights]);
+        }
+        Stage::ClassCountsMassSoft => {
+            parts.extend(["parts/exact.wgsl", "parts/add_mass.wgsl", counted_weights]);
+        }
+        Stage::ClassCountsMassFinish | Stage::CountHistory => parts.push("parts/exact.wgsl"),
         Stage::ClassWeights => parts.extend(["parts/table.wgsl", "parts/one_minus_exp.wgsl"]),
         Stage::DenominatorRows => {
             parts.extend(targets);
@@ -840,6 +911,7 @@ pub fn all() -> Vec<(Stage, Variant)> {
                     ignore_index: layout.targets != Targets::Soft,
                     denominator: if bit(5) { 6 } else { 1 },
                     general: layout.general,
+                    counts: CountsVariant { sample_weighted: bit(2), mass: bit(2), over: CountsOver::Batch },
                     numbers: Numbers {
                         writes_weights: bit(1),
                         log_prior: bit(6).then_some((1.0, 1.0)),
@@ -854,8 +926,10 @@ pub fn all() -> Vec<(Stage, Variant)> {
                     ..layout.clone()
                 };
                 let soft = variant.targets == Targets::Soft;
-                if stage == Stage::DenominatorRows && soft || stage == Stage::DenominatorSoft && !soft {
-                    continue;
+                match stage {
+                    Stage::DenominatorRows | Stage::ClassCountsMass if soft => continue,
+                    Stage::DenominatorSoft | Stage::ClassCountsMassSoft if !soft => continue,
+                    _ => {}
                 }
                 // What the text is made of, without making it.
                 if !seen.insert(parts(stage, &variant)) {

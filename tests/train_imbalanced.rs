@@ -244,7 +244,19 @@ fn json_has_its_shape() {
     assert_eq!(json["class_rows"], serde_json::json!([10, 53, 681, 638, 199, 18]));
     let runs = json["runs"].as_array().unwrap();
     let names: Vec<&str> = runs.iter().map(|run| run["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["unweighted", "fixed", "balanced", "inverse", "cost", "sample"]);
+    let expected = [
+        "unweighted",
+        "fixed",
+        "balanced",
+        "balanced_ema",
+        "inverse",
+        "effective",
+        "log_prior",
+        "focal",
+        "cost",
+        "sample",
+    ];
+    assert_eq!(names, expected);
     for run in runs {
         for key in ["accuracy", "balanced_accuracy", "expected_cost", "final_loss", "step_us"] {
             assert!(run[key].is_f64(), "{key}");

@@ -29,7 +29,9 @@ fn set_up(gpu: &Gpu, data: &Data) -> Result<Ready, Failure> {
     let timed = ClassCountsKernel::new(&gpu.device, &config)?.bind(
         &gpu.device,
         &ClassCountsBuffers {
-            labels: labels.as_entire_buffer_binding(),
+            targets: labels.as_entire_buffer_binding(),
+            sample_weights: None,
+            mass: None,
             class_counts: counts.as_entire_buffer_binding(),
         },
     )?;

@@ -34,6 +34,8 @@ fn set_up(gpu: &Gpu, data: &Data) -> Result<Ready, Failure> {
         &gpu.device,
         &ClassWeightsBuffers {
             class_counts: counts_buffer.as_entire_buffer_binding(),
+            history: None,
+            counted: None,
             table: table.as_entire_buffer_binding(),
         },
     )?;

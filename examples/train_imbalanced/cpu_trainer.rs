@@ -4,7 +4,8 @@
 
 use std::error::Error;
 
-use wgpu_cross_entropy::{Inputs, Output, Shape, Spec, cpu};
+use wgpu_cross_entropy::cpu::{self, CountState};
+use wgpu_cross_entropy::{Inputs, Output, Shape, Spec};
 
 use crate::data::{Data, Part};
 use crate::model::{EPSILON, Layer, ONE_MINUS_BETA_1, ONE_MINUS_BETA_2, Trainer, Training, checked_loss};
@@ -18,6 +19,7 @@ pub struct CpuTrainer<'a> {
     layers: Vec<Layer>,
     parameters: Vec<f64>,
     adam: Adam,
+    counts: CountState,
 }
 
 /// The running means of the gradient and of its square, and `1 - beta^t` of both.
@@ -39,6 +41,7 @@ impl<'a> CpuTrainer<'a> {
         Self {
             data,
             spec: spec.clone(),
+            counts: CountState::new(spec.live_counts.over, data.classes() as u32),
             sample_weights,
             batch: training.batch,
             rate: f64::from(training.rate),
@@ -66,7 +69,7 @@ impl<'a> CpuTrainer<'a> {
             sample_weights: weights.as_deref(),
             ..Inputs::default()
         };
-        let output = cpu::compute(&self.spec, &shape, &inputs)?;
+        let output = cpu::compute_next(&self.spec, &shape, &inputs, &mut self.counts)?;
         let gradients = self.backward(&activations, &output.logit_grads);
         self.adam.update(&mut self.parameters, &gradients, self.rate);
         Ok(output)

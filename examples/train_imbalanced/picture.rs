@@ -18,12 +18,16 @@ const SIZE: (f64, f64) = (1200.0, 900.0);
 const PNG_SCALE: f64 = 2.0;
 
 /// The colour of a run, the same in every picture: those of Okabe and Ito, which colour-blind readers can tell
-/// apart, and grey for the run that the others are compared with.
+/// apart, three darker ones, and grey for the run that the others are compared with.
 fn colour(run: &Outcome) -> RGBColor {
     match run.name {
         "fixed" => RGBColor(0, 114, 178),
         "balanced" => RGBColor(213, 94, 0),
+        "balanced_ema" => RGBColor(86, 180, 233),
         "inverse" => RGBColor(230, 159, 0),
+        "effective" => RGBColor(102, 51, 153),
+        "log_prior" => RGBColor(139, 90, 43),
+        "focal" => RGBColor(60, 60, 60),
         "cost" => RGBColor(0, 158, 115),
         "sample" => RGBColor(204, 121, 167),
         _ => RGBColor(128, 128, 128),
@@ -126,9 +130,10 @@ impl<Backend: DrawingBackend> Canvas<Backend> {
                 self.bar((left + 1.5, top), (left + step - 1.5, panel.bottom), &colour(outcome))?;
                 let label = format!("{:.0}", 100.0 * recall);
                 let middle = left + 0.5 * step;
-                // White behind the number, so that no grid line crosses it.
-                self.bar((middle - 11.0, top - 15.0), (middle + 11.0, top - 2.0), &WHITE)?;
-                self.text((middle, top - 8.0), &label, 12.0, &FAINT_INK, HPos::Center)?;
+                // White behind the number, so that no grid line crosses it; as wide as the bar where bars are thin.
+                let (half, size) = if step < 22.0 { (0.5 * step, 8.5) } else { (11.0, 12.0) };
+                self.bar((middle - half, top - 15.0), (middle + half, top - 2.0), &WHITE)?;
+                self.text((middle, top - 8.0), &label, size, &FAINT_INK, HPos::Center)?;
             }
             let name = format!("{} {}", data.class_word, data.class_names[class]);
             self.text((centre, panel.bottom + 20.0), &name, 16.0, &INK, HPos::Center)?;

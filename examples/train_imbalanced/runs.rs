@@ -1,8 +1,8 @@
-//! The runs that are compared: one network, one seed, six losses.
+//! The runs that are compared: one network, one seed, ten losses.
 
 use wgpu_cross_entropy::{
-    ClassWeights, CostMatrix, Denominator, Reduction, SampleWeights, Spec, WeightScheme, cpu,
-    error::SpecError,
+    ClassWeights, CostMatrix, CountsOver, Denominator, LiveCounts, LogitBias, Reduction, SampleWeights, Spec,
+    WeightScheme, cpu, error::SpecError,
 };
 
 use crate::data::{Data, Source};
@@ -25,7 +25,18 @@ impl Run {
 pub fn all(data: &Data) -> Result<Vec<Run>, SpecError> {
     let unweighted = Run { name: "unweighted", spec: Spec::default() };
     Ok(match data.source {
-        Source::Wine => vec![unweighted, fixed(data), balanced(), inverse(), cost(data)?, sample()],
+        Source::Wine => vec![
+            unweighted,
+            fixed(data),
+            balanced(),
+            balanced_ema(),
+            inverse(),
+            effective(),
+            log_prior(),
+            focal(),
+            cost(data)?,
+            sample(),
+        ],
         Source::ThreeTypes => {
             // Keras divides the weighted sum by the number of rows.
             let reduction = Reduction::Mean(Denominator::Rows);
@@ -46,6 +57,35 @@ fn fixed(data: &Data) -> Run {
 /// The same formula, over the classes of each batch as it comes.
 fn balanced() -> Run {
     Run { name: "balanced", spec: Spec { class_weights: WeightScheme::Balanced.into(), ..Spec::default() } }
+}
+
+/// The same over a moving average of the batches' counts: a rare class that a batch lacks is not forgotten, and one that
+/// it happens to have twice does not weigh half as much.
+fn balanced_ema() -> Run {
+    let live_counts = LiveCounts { over: CountsOver::Ema { momentum: 0.9 }, ..LiveCounts::default() };
+    Run { name: "balanced_ema", spec: Spec { live_counts, ..balanced().spec } }
+}
+
+/// The effective number of rows (Cui et al., 2019): between no weights and `balanced`, the milder the smaller beta is.
+fn effective() -> Run {
+    let class_weights = WeightScheme::EffectiveNumber(0.9).into();
+    Run { name: "effective", spec: Spec { class_weights, ..Spec::default() } }
+}
+
+/// No weights: the logits are trained on top of the logarithm of each class's share of all rows so far, and judged
+/// without it (logit adjustment, balanced softmax).
+fn log_prior() -> Run {
+    let spec = Spec {
+        logit_bias: LogitBias::LogPrior { tau: 1.0, smoothing: 1.0 },
+        live_counts: LiveCounts { over: CountsOver::Cumulative, ..LiveCounts::default() },
+        ..Spec::default()
+    };
+    Run { name: "log_prior", spec }
+}
+
+/// No weights: rows that are predicted well count for less (Lin et al., 2017).
+fn focal() -> Run {
+    Run { name: "focal", spec: Spec { focal_gamma: 2.0, ..Spec::default() } }
 }
 
 /// One over the count, summed: the loss is the sum over the classes of the mean loss of each.

@@ -21,8 +21,8 @@ pub use binary_counts::binary_counts;
 pub use binary_cross_entropy::{
     BinaryElement, binary_cross_entropy, binary_denominator, binary_factors, compute_binary,
 };
-pub use class_counts::class_counts;
-pub use class_weights::{class_weights, log_prior};
+pub use class_counts::{class_counts, class_mass};
+pub use class_weights::{CountState, class_weights, log_prior};
 pub use cost_gather::{CostGather, cost_gather};
 pub use cross_entropy::cross_entropy;
 pub use cross_entropy_backward::cross_entropy_backward;
@@ -34,17 +34,40 @@ pub use loss_total::{class_stats, loss_total, predictions};
 use crate::error::InputError;
 use crate::inputs::{Inputs, Output};
 use crate::shape::Shape;
-use crate::spec::{ClassWeights, LOGIT_LIMIT, LogitBias, Spec, Targets};
+use crate::spec::{ClassWeights, CountsOver, LOGIT_LIMIT, LogitBias, Spec, Targets};
 
 /// The whole flow on one batch: counts, weights, denominator, losses, gradients, totals, predictions and what each class
-/// has; confusion counts apart, of which there may be too many ([`class_stats`] has them).
+/// has; confusion counts apart, of which there may be too many ([`class_stats`] has them). Where counts go over many
+/// batches, this is the first.
 ///
 /// # Errors
 /// [`InputError`] where shape, spec and slices do not fit each other.
 pub fn compute(spec: &Spec, shape: &Shape, inputs: &Inputs<'_>) -> Result<Output<f64>, InputError> {
+    shape.check()?;
+    compute_next(spec, shape, inputs, &mut CountState::new(spec.live_counts.over, shape.classes))
+}
+
+/// The same for the next of many batches: `state` holds the counts of those before, and takes this one's.
+///
+/// # Errors
+/// As [`compute`].
+pub fn compute_next(
+    spec: &Spec,
+    shape: &Shape,
+    inputs: &Inputs<'_>,
+    state: &mut CountState,
+) -> Result<Output<f64>, InputError> {
     inputs.check(spec, shape)?;
-    let class_counts = spec.needs_counts().then(|| class_counts(spec, shape, inputs.labels));
-    let values = ClassValues::new(spec, class_counts.as_deref().unwrap_or_default());
+    let (live, mass) = (spec.needs_counts(), spec.counts_are_mass());
+    let class_counts = (live && !mass).then(|| class_counts(spec, shape, inputs.labels));
+    let class_mass = (live && mass).then(|| class_mass(spec, shape, inputs));
+    let counts = match (&class_counts, &class_mass) {
+        (Some(counts), _) => state.update(counts),
+        (_, Some(mass)) => state.update(mass),
+        _ => Vec::new(),
+    };
+    let values = ClassValues::new(spec, &counts);
+    let counted = (live && spec.live_counts.over != CountsOver::Batch).then_some(counts);
     let mut totals = denominator(spec, shape, inputs, &values);
     let (row_losses, logit_grads) =
         cross_entropy(spec, shape, inputs, &values, totals.denominator, &mut totals);
@@ -57,6 +80,8 @@ pub fn compute(spec: &Spec, shape: &Shape, inputs: &Inputs<'_>) -> Result<Output
         row_losses,
         logit_grads,
         class_counts,
+        class_mass,
+        counted,
         class_weights,
         logit_bias,
         predictions: Some(predictions),
@@ -75,7 +100,7 @@ pub struct ClassValues {
 
 impl ClassValues {
     /// The spec's own values, or those that follow from the counts.
-    pub fn new(spec: &Spec, counts: &[u32]) -> Self {
+    pub fn new(spec: &Spec, counts: &[f64]) -> Self {
         let wide = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect();
         Self {
             class_weights: match &spec.class_weights {

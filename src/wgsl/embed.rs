@@ -1,8 +1,8 @@
 //! Texts for engines that make their own pipelines, and the dispatches that they take.
 
 use super::{
-    Binding, ELEMENTS_PER_GROUP, ROWS_PER_GROUP, SOFT_ROWS_PER_GROUP, Source, Stage, Strategy, Variant,
-    positions_per_group, source,
+    Binding, ELEMENTS_PER_GROUP, ROWS_PER_GROUP, SOFT_MASS_ROWS, SOFT_ROWS_PER_GROUP, Source, Stage,
+    Strategy, Variant, positions_per_group, source,
 };
 use crate::shape::Shape;
 
@@ -87,9 +87,13 @@ pub fn workgroups(stage: Stage, variant: &Variant, shape: &Shape) -> u64 {
     let per_column = variant.binary.per_column;
     let pairs = if per_column { u64::from(shape.classes) } else { 1 };
     match stage {
-        Stage::ClassCountsClear => u64::from(shape.classes).div_ceil(size),
+        Stage::ClassCountsClear | Stage::ClassCountsMassFinish => u64::from(shape.classes).div_ceil(size),
+        Stage::ClassCountsMassSoft => {
+            rows.div_ceil(SOFT_MASS_ROWS.into()) * u64::from(shape.classes).div_ceil(size)
+        }
         Stage::ClassCountsPrivate
         | Stage::ClassCountsDirect
+        | Stage::ClassCountsMass
         | Stage::DenominatorRows
         | Stage::LossTotalRows
         | Stage::LossTotalClasses => rows.div_ceil(ROWS_PER_GROUP.into()),
@@ -107,7 +111,8 @@ pub fn workgroups(stage: Stage, variant: &Variant, shape: &Shape) -> u64 {
         }
         Stage::BinaryCountsFinish | Stage::BinaryWeights => pairs.div_ceil(size),
         Stage::BinarySums | Stage::BinaryElements => elements.div_ceil(ELEMENTS_PER_GROUP.into()),
-        Stage::ClassWeights
+        Stage::CountHistory
+        | Stage::ClassWeights
         | Stage::DenominatorFinish
         | Stage::LossTotalFinish
         | Stage::BinaryDenominator

@@ -5,11 +5,15 @@ use wgpu_cross_entropy::{
     ClassWeights, ClassesOver, Config, LiveWeights, LogitBias, Options, Shape, Spec, WeightScheme, cpu,
 };
 
-const SCHEMES: [WeightScheme; 10] = [
+const SCHEMES: [WeightScheme; 14] = [
     WeightScheme::Balanced,
     WeightScheme::Inverse,
     WeightScheme::InversePower(0.5),
     WeightScheme::InversePower(1.5),
+    WeightScheme::InversePower(4.0),
+    WeightScheme::InverseFrequency(0.5),
+    WeightScheme::InverseFrequency(1.0),
+    WeightScheme::InverseFrequency(4.0),
     WeightScheme::EffectiveNumber(0.0),
     WeightScheme::EffectiveNumber(0.9),
     WeightScheme::EffectiveNumber(0.9999),
@@ -23,14 +27,24 @@ const SCHEMES: [WeightScheme; 10] = [
 #[test]
 fn weights_follow_the_formula() {
     let many: Vec<u32> = (0..262_144).map(|c| c % 7 * 1000).collect();
-    let all_counts: [&[u32]; 6] =
-        [&[10, 53, 681, 638, 199, 18], &[0, 5, 0, 20_000_001], &[9], &[0, 0, 0], &[u32::MAX / 2, 1], &many];
+    let all_counts: [&[u32]; 7] = [
+        &[10, 53, 681, 638, 199, 18],
+        &[0, 5, 0, 20_000_001],
+        &[9],
+        &[0, 0, 0],
+        &[u32::MAX / 2, 1],
+        // After an all-reduce over many machines a sum may pass 2^32.
+        &[u32::MAX, u32::MAX, 7],
+        &many,
+    ];
     for gpu in gpus() {
         for counts in all_counts {
             for scheme in SCHEMES {
                 for (absent_weight, smoothing, over, min, max) in [
                     (0.0, 0.0, ClassesOver::Present, 0.0, f32::INFINITY),
                     (2.5, 1.5, ClassesOver::All, 0.1, 3.0),
+                    // Smoothing that alone is beyond what powers of it leave in f32.
+                    (0.0, 1e30, ClassesOver::Present, 0.0, f32::INFINITY),
                 ] {
                     let live = LiveWeights { scheme, absent_weight, smoothing, over, min, max };
                     let spec = Spec { class_weights: ClassWeights::Live(live.clone()), ..Spec::default() };
@@ -40,13 +54,17 @@ fn weights_follow_the_formula() {
                     let words = TableLayout::new(&spec, &shape).size() as usize / 4;
                     let counts_buffer = Guarded::new(gpu, 64, counts);
                     let table = Guarded::output(gpu, 64, words);
-                    let buffers =
-                        ClassWeightsBuffers { class_counts: counts_buffer.binding(), table: table.binding() };
+                    let buffers = ClassWeightsBuffers {
+                        class_counts: counts_buffer.binding(),
+                        history: None,
+                        counted: None,
+                        table: table.binding(),
+                    };
                     let bound = kernel.bind(&gpu.device, &buffers).unwrap();
                     run(gpu, |pass| bound.encode(pass));
                     let got = &table.read_floats(gpu)[16..16 + counts.len()];
                     let want = cpu::class_weights(&live, counts);
-                    let relative = class_weight_error(&live, counts);
+                    let relative = class_weight_error(&live, counts, 0.0);
                     assert!(relative < 1e-3, "{live:?}: a tolerance of {relative}");
                     let tolerance: Vec<f64> = want.iter().map(|w| w.abs() * relative).collect();
                     let worst = Worst::of("class_weights", got, &want, &tolerance);
@@ -73,8 +91,12 @@ fn log_prior_follows_the_formula() {
                 let words = TableLayout::new(&spec, &shape).size() as usize / 4;
                 let counts_buffer = Guarded::new(gpu, 64, counts);
                 let table = Guarded::output(gpu, 64, words);
-                let buffers =
-                    ClassWeightsBuffers { class_counts: counts_buffer.binding(), table: table.binding() };
+                let buffers = ClassWeightsBuffers {
+                    class_counts: counts_buffer.binding(),
+                    history: None,
+                    counted: None,
+                    table: table.binding(),
+                };
                 let bound = kernel.bind(&gpu.device, &buffers).unwrap();
                 run(gpu, |pass| bound.encode(pass));
                 let words = table.read(gpu);

@@ -61,14 +61,15 @@ fn run_plan(gpu: &Gpu, batch: &Batch, options: &Options, at: usize) -> (CrossEnt
         let from = layout.class_weights() as usize;
         bytemuck::pod_collect_to_vec(&table[from..from + shape.classes as usize * 4])
     });
-    let class_counts = plan.class_counts().map(|counts| {
-        bytemuck::pod_collect_to_vec(&read("class_counts", counts, u64::from(shape.classes) * 4))
-    });
+    let counts = plan.class_counts().map(|counts| read("class_counts", counts, u64::from(shape.classes) * 4));
+    let of_kind = |mass: bool| counts.as_deref().filter(|_| spec.counts_are_mass() == mass);
     let output = Output {
         totals: Totals::from_bytes(&table).unwrap(),
         row_losses: bytemuck::pod_collect_to_vec(&row_losses),
         logit_grads,
-        class_counts,
+        class_counts: of_kind(false).map(bytemuck::pod_collect_to_vec),
+        class_mass: of_kind(true).map(bytemuck::pod_collect_to_vec),
+        counted: None,
         class_weights,
         logit_bias: None,
         predictions: None,

@@ -47,8 +47,12 @@ fn class_counts_reads_every_format() {
                     let kernel = ClassCountsKernel::new(&gpu.device, &config).unwrap();
                     let buffer = packed(gpu, format, at, &labels);
                     let counts = Guarded::output(gpu, 0, 6);
-                    let buffers =
-                        ClassCountsBuffers { labels: buffer.binding(), class_counts: counts.binding() };
+                    let buffers = ClassCountsBuffers {
+                        targets: buffer.binding(),
+                        sample_weights: None,
+                        mass: None,
+                        class_counts: counts.binding(),
+                    };
                     let bound = kernel.bind(&gpu.device, &buffers).unwrap();
                     run(gpu, |pass| bound.encode(pass));
                     let want = cpu::class_counts(&spec, &shape, &labels);

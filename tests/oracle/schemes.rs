@@ -3,12 +3,15 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use wgpu_cross_entropy::cpu::{class_weights, compute, log_prior};
+use wgpu_cross_entropy::cpu::{CountState, class_mass, class_weights, compute, compute_next, log_prior};
 use wgpu_cross_entropy::{
-    ClassWeights, ClassesOver, Inputs, LiveWeights, LogitBias, Reduction, Shape, Spec, WeightScheme,
+    ClassWeights, ClassesOver, CountsOver, Inputs, LiveCounts, LiveWeights, LogitBias, Reduction,
+    SampleWeights, Shape, Spec, Targets, WeightScheme,
 };
 
-use WeightScheme::{Balanced, EffectiveNumber, Inverse, InversePower, LogFrequency, MedianFrequency};
+use WeightScheme::{
+    Balanced, EffectiveNumber, Inverse, InverseFrequency, InversePower, LogFrequency, MedianFrequency,
+};
 
 /// A few dozen roundings.
 const CLOSE: f64 = 64.0 * f64::EPSILON;
@@ -68,6 +71,105 @@ fn inverses_by_hand() {
     // n w is the root of n before the scale: 1 + 3 + 2 = 6, and 14 / 6.
     let scale = 14.0 / 6.0;
     assert_close(&weights(InversePower(0.5), &[1, 9, 0, 4]), &[scale, scale / 3.0, 0.0, scale / 2.0], CLOSE);
+}
+
+#[test]
+fn inverse_frequency_by_hand() {
+    let counts = [1, 3, 0, 4];
+    assert_close(&weights(InverseFrequency(1.0), &counts), &[8.0, 8.0 / 3.0, 0.0, 2.0], CLOSE);
+    assert_close(&weights(InverseFrequency(0.5), &[1, 9, 6]), &[4.0, 4.0 / 3.0, (16f64 / 6.0).sqrt()], CLOSE);
+    assert_close(&weights(InverseFrequency(0.0), &counts), &[1.0, 1.0, 0.0, 1.0], CLOSE);
+}
+
+/// Powers of counts that are far beyond `f64` leave weights that are not.
+#[test]
+fn powers_stay_finite() {
+    let live = LiveWeights { scheme: InversePower(4.0), smoothing: 1e30, ..LiveWeights::default() };
+    assert_close(&class_weights(&live, &[1e30, 3e30, 0.0]), &[8.0 / 3.0, 1.0 / 6.0, 0.0], 1e-6);
+    let live = LiveWeights { scheme: InversePower(4.0), ..LiveWeights::default() };
+    // 2^-240 of the weight of the rarest is what is left.
+    let got = class_weights(&live, &[2f64.powi(-60), 1.0]);
+    assert_close(&got, &[2f64.powi(60), 2f64.powi(-180)], 1e-12);
+}
+
+/// Weights of mass are those of counts, wherever mass is whole; what is not above 0 is absent.
+#[test]
+fn mass_weighs_like_counts() {
+    for scheme in [Balanced, Inverse, InversePower(0.5), EffectiveNumber(0.9), MedianFrequency] {
+        let live = LiveWeights { absent_weight: 7.0, ..over(scheme, ClassesOver::Present) };
+        assert_eq!(class_weights(&live, &[3.0, 0.0, 5.0]), class_weights(&live, &[3, 0, 5]));
+        assert_eq!(class_weights(&live, &[3.0, -1.0, 5.0]), class_weights(&live, &[3, 0, 5]));
+    }
+    assert_eq!(log_prior(1.0, 1.0, &[3.0, -2.0]), log_prior(1.0, 1.0, &[3, 0]));
+}
+
+#[test]
+fn mass_by_hand() {
+    let shape = Shape::new(4, 3);
+    let live_counts = LiveCounts { sample_weighted: true, ..LiveCounts::default() };
+    let spec = Spec { sample_weights: SampleWeights::PerRow, live_counts, ..Spec::default() };
+    let sample_weights = Some(&[0.5, 2.0, f32::NAN, 4.0][..]);
+    let inputs = Inputs { labels: &[0, 2, 1, 2], sample_weights, ..Inputs::default() };
+    assert_eq!(class_mass(&spec, &shape, &inputs), [0.5, 0.0, 6.0]);
+    // Two labels, one of the rows ignored; the weights only where they are asked for.
+    let two_hot = Inputs {
+        labels: &[0, 1, 2, 0],
+        second_labels: Some(&[1, 9, 2, 1]),
+        mix: Some(&[0.25, 0.5, 0.75, 1.0]),
+        ..inputs
+    };
+    let spec = Spec { targets: Targets::TwoHot, ignore_index: Some(9), ..spec };
+    assert_eq!(class_mass(&spec, &shape, &two_hot), [0.125 + 4.0, 0.375, 0.0]);
+    let spec = Spec { live_counts: LiveCounts::default(), ..spec };
+    assert_eq!(class_mass(&spec, &shape, &two_hot), [1.25, 0.75, 1.0]);
+    let soft = Inputs {
+        target_probs: Some(&[0.5, 0.5, 0.0, 1.0, 0.0, 0.0, f32::INFINITY, 0.0, 2.0, 0.0, 0.25, 0.75]),
+        labels: &[],
+        ..inputs
+    };
+    let spec = Spec { targets: Targets::Soft, ignore_index: None, ..spec };
+    assert_eq!(class_mass(&spec, &shape, &soft), [1.5, 0.75, 2.75]);
+}
+
+/// A moving average whose bias is corrected starts at the first batch, stays with batches that are alike, and forgets; a
+/// sum is a sum; the batch alone is the batch.
+#[test]
+fn histories_by_hand() {
+    let mut state = CountState::new(CountsOver::Ema { momentum: 0.5 }, 2);
+    assert_close(&state.update(&[8, 4]), &[8.0, 4.0], CLOSE);
+    assert_close(&state.update(&[8, 1]), &[8.0, 2.0], CLOSE);
+    // (4 + 2 8 + 4 0) / (1 + 2 + 4), and (1 4 + 2 1 + 4 0) / 7.
+    assert_close(&state.update(&[0, 0]), &[24.0 / 7.0, 6.0 / 7.0], CLOSE);
+    assert_eq!(state.steps, 3);
+    let mut state = CountState::new(CountsOver::Ema { momentum: 0.0 }, 2);
+    assert_eq!((state.update(&[5, 0]), state.update(&[0, 3])), (vec![5.0, 0.0], vec![0.0, 3.0]));
+    let mut state = CountState::new(CountsOver::Cumulative, 2);
+    assert_eq!((state.update(&[5, 0]), state.update(&[2, 3])), (vec![5.0, 0.0], vec![7.0, 3.0]));
+    let mut state = CountState::new(CountsOver::Batch, 2);
+    assert_eq!((state.update(&[5, 0]), state.update(&[2, 3])), (vec![5.0, 0.0], vec![2.0, 3.0]));
+}
+
+/// A step uses the counts of the steps before it.
+#[test]
+fn a_step_goes_on_from_the_last() {
+    let spec = Spec {
+        class_weights: Inverse.into(),
+        live_counts: LiveCounts { over: CountsOver::Cumulative, ..LiveCounts::default() },
+        ..Spec::default()
+    };
+    let shape = Shape::new(2, 2);
+    let mut state = CountState::new(CountsOver::Cumulative, 2);
+    let step = |labels: &[i32], state: &mut CountState| {
+        let inputs = Inputs { logits: &[0.0; 4], labels, ..Inputs::default() };
+        compute_next(&spec, &shape, &inputs, state).unwrap()
+    };
+    assert_eq!(step(&[0, 1], &mut state).class_weights.unwrap(), [1.0, 1.0]);
+    let output = step(&[0, 0], &mut state);
+    assert_eq!(output.class_weights.unwrap(), [1.0 / 3.0, 1.0]);
+    assert_eq!(output.class_counts.unwrap(), [2, 0], "the batch's own");
+    // The first batch of none is the batch alone.
+    let inputs = Inputs { logits: &[0.0; 4], labels: &[0, 0], ..Inputs::default() };
+    assert_eq!(compute(&spec, &shape, &inputs).unwrap().class_weights.unwrap(), [0.5, 0.0]);
 }
 
 #[test]
@@ -166,6 +268,7 @@ fn schemes() -> impl Strategy<Value = WeightScheme> {
         Just(Balanced),
         Just(Inverse),
         (0.0f32..=4.0).prop_map(InversePower),
+        (0.0f32..=4.0).prop_map(InverseFrequency),
         (0.0f64..1.0).prop_map(EffectiveNumber),
         (1.0f64..12.0).prop_map(|nines| EffectiveNumber(1.0 - 10f64.powf(-nines))),
         Just(MedianFrequency),

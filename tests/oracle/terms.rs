@@ -5,7 +5,7 @@
 //! the values. Logits lie on a grid of 2^-10 and the steps are powers of two, so every perturbed logit is exact.
 
 use wgpu_cross_entropy::{
-    ClassWeights, Clip, ClipOrder, CostMatrix, Denominator, Inputs, LogitBias, Output, Reduction,
+    ClassWeights, Clip, ClipOrder, CostMatrix, Denominator, Inputs, LiveCounts, LogitBias, Output, Reduction,
     SampleWeights, Scores, Shape, Spec, Targets, WeightScheme, WeightScope, cpu,
 };
 
@@ -74,6 +74,7 @@ impl Problem {
             label_smoothing: random.of(&[0.0, 0.125, 1.0]),
             ignore_index: (targets != Targets::Soft).then_some(-100),
             class_weights: random.of(&class_weights),
+            live_counts: LiveCounts::default(),
             weight_scope: random.of(&[WeightScope::PerTerm, WeightScope::PerRow]),
             sample_weights: SampleWeights::PerRow,
             cost_matrix: costly.then_some(matrix),

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use wgpu_cross_entropy::cpu;
 use wgpu_cross_entropy::{
-    ClassWeights, ClassesOver, Clip, ClipOrder, CostMatrix, Denominator, LiveWeights, Reduction,
+    ClassWeights, ClassesOver, Clip, ClipOrder, CostMatrix, Denominator, LiveCounts, LiveWeights, Reduction,
     SampleWeights, Scores, Shape, Spec, Targets, WeightScheme, WeightScope,
 };
 
@@ -23,10 +23,6 @@ use crate::rules::{
 use crate::work::{Answer, Call, Check, Deviation, LeftOut, Loss, Number, Read, Work};
 
 const NOT_AN_OUTPUT: &str = "the crate has no such output";
-const INVERSE_FREQUENCY: &str =
-    "weights N / n are those of Balanced times the number of classes; there is no such factor";
-const SQRT_INVERSE: &str =
-    "weights sqrt(N / n) are those of InversePower(0.5) but for the scale, which keeps the sum of n w at N";
 
 /// Why a case is no work.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,12 +69,12 @@ pub fn work(goldens: &Goldens, case: &Case) -> Result<Work, Stop> {
         "log_softmax" => return mapper.log_softmax(1 << 25),
         "class_counts" => return mapper.class_counts(),
         "class_counts_soft" => return mapper.class_counts_soft(),
+        "class_counts_weighted" => return mapper.class_counts_weighted(),
         "class_weights" => return mapper.class_weights(),
         "class_weights_from_counts" => return mapper.class_weights_from_counts(),
         "effective_number" => return mapper.effective_number(),
         "class_weight_to_sample_weight" => return mapper.class_weight_to_sample_weight(),
         "accuracy" => return mapper.accuracy(),
-        "class_counts_weighted" => "counts weighted by sample weights are not here yet",
         "nll" => return mapper.nll(),
         "log_loss" => return mapper.log_loss(),
         "cost_matrix_ce_onehot" => return mapper.cost_matrix_ce_onehot(),
@@ -580,9 +576,9 @@ impl Mapper<'_> {
             "balanced_num_classes" => (WeightScheme::Balanced, ClassesOver::All),
             "median_frequency" => (WeightScheme::MedianFrequency, ClassesOver::Present),
             "effective_number" => (WeightScheme::EffectiveNumber(self.beta()?), ClassesOver::All),
-            "inverse_frequency" => return unsupported(INVERSE_FREQUENCY),
-            "sqrt_inverse" => return unsupported(SQRT_INVERSE),
-            "balanced_weighted" => return unsupported("counts weighted by sample weights are not here yet"),
+            "inverse_frequency" => (WeightScheme::InverseFrequency(1.0), ClassesOver::Present),
+            "sqrt_inverse" => (WeightScheme::InverseFrequency(0.5), ClassesOver::Present),
+            "balanced_weighted" => return unsupported("sample weights of 64 bits; the crate takes f32"),
             other => return unsupported(format!("scheme {other} is not here yet")),
         };
         Ok(LiveWeights { scheme, over, absent_weight, ..LiveWeights::default() })
@@ -597,11 +593,7 @@ impl Mapper<'_> {
     }
 
     fn dynamic_class_weight_ce(&self) -> Result<Work, Stop> {
-        // The weights `N / n` are not the crate's; over a mean by `N`, the sum of what `1 / n` weights is.
-        let by_sum = self.case.text("method")? == Some("inverse_frequency")
-            && self.case.text("reduction")? == Some("mean")
-            && self.case.text("denominator")? == Some("count");
-        let live = if by_sum { self.live_of("inverse_count")? } else { self.live()? };
+        let live = self.live()?;
         let mut loss = self.loss()?;
         if counted_labels(&mut loss)? {
             return unsupported("rows without a target among counted ones");
@@ -609,21 +601,7 @@ impl Mapper<'_> {
         loss.spec.class_weights = ClassWeights::Live(live);
         self.sample_weights(&mut loss)?;
         self.reduction(&mut loss)?;
-        if !by_sum {
-            return self.finish(loss);
-        }
-        if (0..loss.shape.rows).any(|row| class_of(&loss, row).is_none()) {
-            return unsupported(INVERSE_FREQUENCY);
-        }
-        loss.spec.reduction = Reduction::Sum;
-        let mut expected = self.expected()?;
-        let left_out = ["class_weight", "denominator"]
-            .into_iter()
-            .filter_map(|name| expected.remove(name).map(|_| LeftOut::new(name, INVERSE_FREQUENCY)))
-            .collect();
-        let mut work = self.finish_with(loss, expected, Vec::new())?;
-        work.left_out = [work.left_out, left_out].concat();
-        Ok(work)
+        self.finish(loss)
     }
 
     /// Each row's loss over the count of its class in the batch. The targets are one-hot: their column sums are the
@@ -868,14 +846,33 @@ impl Mapper<'_> {
         };
         let shape = Shape::new(length(rows)?, length(classes)?);
         shape.check().map_err(|error| Stop::Malformed(error.to_string()))?;
-        let Some(labels) = one_hot(&shape, &targets.values) else {
-            return unsupported("counts of soft targets are not here yet");
+        let spec = Spec { targets: Targets::Soft, ..Spec::default() };
+        let target_probs = Some(targets.values.clone());
+        self.only_mass(Call::Mass { spec, shape, labels: Vec::new(), target_probs, sample_weights: None })
+    }
+
+    fn class_counts_weighted(&self) -> Result<Work, Stop> {
+        let labels = self.labels("labels")?;
+        let (spec, shape) = self.counting(labels.len())?;
+        let sample_weights = Some(self.input("sample_weight")?.values);
+        let spec = Spec {
+            sample_weights: SampleWeights::PerRow,
+            live_counts: LiveCounts { sample_weighted: true, ..LiveCounts::default() },
+            ..spec
         };
-        self.only_counts(Call::Counts {
-            spec: Spec { ignore_index: Some(PADDING), ..Spec::default() },
-            shape,
-            labels,
-        })
+        self.only_mass(Call::Mass { spec, shape, labels, target_probs: None, sample_weights })
+    }
+
+    fn only_mass(&self, mass: Call) -> Result<Work, Stop> {
+        let mut work = Work { calls: vec![mass], ..Work::default() };
+        for (name, want) in self.expected()? {
+            let read: Read = Box::new(|answers| answers[0].class_mass.iter().collect());
+            match name.as_str() {
+                "class_counts" => work.checks.push(Check { name, want, read }),
+                _ => work.left_out.push(LeftOut::new(name, NOT_AN_OUTPUT)),
+            }
+        }
+        compared(work)
     }
 
     fn only_counts(&self, counts: Call) -> Result<Work, Stop> {
@@ -1209,11 +1206,13 @@ fn one_hot(shape: &Shape, targets: &[f32]) -> Option<Vec<i32>> {
     (0..shape.rows).map(label).collect()
 }
 
-/// Makes labels of one-hot targets, for live counts are of labels. Whether a row has none.
+/// Makes labels of one-hot targets, so that they are counted, and one that is all 0 is ignored. Whether a row has none.
 fn counted_labels(loss: &mut Loss) -> Result<bool, Stop> {
     let Some(targets) = loss.target_probs.take() else { return Ok(false) };
     let Some(labels) = one_hot(&loss.shape, &targets) else {
-        return unsupported("counts of soft targets are not here yet");
+        // Softer ones have mass.
+        loss.target_probs = Some(targets);
+        return Ok(false);
     };
     loss.labels = labels;
     loss.spec.targets = Targets::Labels;

@@ -10,7 +10,7 @@ use wgpu_cross_entropy::kernels::{
     ClassCountsBuffers, ClassCountsKernel, ClassWeightsBuffers, ClassWeightsKernel, CostGatherBuffers,
     CostGatherKernel, TableLayout,
 };
-use wgpu_cross_entropy::tolerance::{FLUSHED, class_weight_error, tolerances};
+use wgpu_cross_entropy::tolerance::{FLUSHED, class_weight_error, count_error, tolerances};
 use wgpu_cross_entropy::{Bound, ClassWeights, Config, CrossEntropy, Gpu, Options, Output, Shape, Spec};
 
 use crate::work::{Answer, Call, Loss, Number, Numbers, Solved};
@@ -131,13 +131,26 @@ impl Device {
             (Call::Loss(loss), Some(raw)) => self.loss(loss, raw, &solved.answer).await?,
             (Call::Loss(_), None) => return Err(Refusal::Failed("the oracle has not answered".into())),
             (Call::Counts { spec, shape, labels }, _) => {
-                Answer { class_counts: self.counts(spec, *shape, labels).await?, ..empty }
+                let counts = self.counts(spec, *shape, bytemuck::cast_slice(labels), None).await?;
+                Answer { class_counts: counts, ..empty }
+            }
+            (Call::Mass { spec, shape, labels, target_probs, sample_weights }, _) => {
+                let targets = match target_probs {
+                    Some(probs) => bytemuck::cast_slice(probs),
+                    None => bytemuck::cast_slice(labels),
+                };
+                let words = self.counts(spec, *shape, targets, sample_weights.as_deref()).await?;
+                let values = words.into_iter().map(|word| f32::from_bits(word).into()).collect();
+                let of_terms = count_error(spec);
+                let errors = solved.answer.class_mass.values.iter();
+                let errors = errors.map(|mass| mass.abs() * of_terms + FLUSHED).collect();
+                Answer { class_mass: Numbers { values, errors }, ..empty }
             }
             (Call::Weights { spec, shape, counts }, _) => {
                 let values: Vec<f64> =
                     self.weights(spec, *shape, counts).await?.into_iter().map(f64::from).collect();
                 let relative = match &spec.class_weights {
-                    ClassWeights::Live(live) => class_weight_error(live, counts),
+                    ClassWeights::Live(live) => class_weight_error(live, counts, 0.0),
                     ClassWeights::None | ClassWeights::Given(_) => 0.0,
                 };
                 let errors = solved.answer.class_weights.values.iter();
@@ -196,21 +209,32 @@ impl Device {
             correct_rows: g.correct_rows,
             valid_rows: g.valid_rows,
             gathered: Vec::new(),
+            class_mass: Numbers::default(),
             predictions: got.predictions.unwrap_or_default(),
             class_stats: got.class_stats,
             weights_error: allowed.class_weight_sums.iter().sum(),
         })
     }
 
-    async fn counts(&self, spec: &Spec, shape: Shape, labels: &[i32]) -> Result<Vec<u32>, Refusal> {
+    async fn counts(
+        &self,
+        spec: &Spec,
+        shape: Shape,
+        targets: &[u8],
+        sample_weights: Option<&[f32]>,
+    ) -> Result<Vec<u32>, Refusal> {
         let config = Config::new(&self.gpu.device, spec, shape, &self.options(&shape))?;
         let kernel = ClassCountsKernel::new(&self.gpu.device, &config)?;
-        let labels = self.buffer(bytemuck::cast_slice(labels));
+        let targets = self.buffer(targets);
+        let weights = sample_weights.map(|weights| self.buffer(bytemuck::cast_slice(weights)));
+        let mass = spec.counts_are_mass().then(|| self.buffer(&vec![0; shape.classes as usize * 16]));
         let counts = self.buffer(&vec![0; shape.classes as usize * 4]);
         let bound = kernel.bind(
             &self.gpu.device,
             &ClassCountsBuffers {
-                labels: labels.as_entire_buffer_binding(),
+                targets: targets.as_entire_buffer_binding(),
+                sample_weights: weights.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
+                mass: mass.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
                 class_counts: counts.as_entire_buffer_binding(),
             },
         )?;
@@ -227,6 +251,8 @@ impl Device {
             &self.gpu.device,
             &ClassWeightsBuffers {
                 class_counts: counts.as_entire_buffer_binding(),
+                history: None,
+                counted: None,
                 table: table.as_entire_buffer_binding(),
             },
         )?;

@@ -155,7 +155,9 @@ impl<'a> Rules<'a> {
     /// Works out the denominator.
     pub fn new(loss: &'a Loss) -> Self {
         let counts = match loss.spec.needs_counts() {
-            true => cpu::class_counts(&loss.spec, &loss.shape, &loss.labels),
+            true => {
+                cpu::class_counts(&loss.spec, &loss.shape, &loss.labels).into_iter().map(f64::from).collect()
+            }
             false => Vec::new(),
         };
         let values = cpu::ClassValues::new(&loss.spec, &counts);

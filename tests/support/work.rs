@@ -95,6 +95,8 @@ pub struct Answer {
     pub valid_rows: u32,
     /// `[rows]`: prediction and cost.
     pub gathered: Vec<(u32, f64)>,
+    /// `[classes]`.
+    pub class_mass: Numbers,
     /// `[rows]`; `NO_CLASS` where a row has none. From a device only where the loss asks for by-products.
     pub predictions: Vec<u32>,
     /// What each class has; the same.
@@ -261,6 +263,19 @@ pub enum Call {
         /// `[rows]`.
         labels: Vec<i32>,
     },
+    /// Targets to mass.
+    Mass {
+        /// For what is counted.
+        spec: Spec,
+        /// Rows and classes.
+        shape: Shape,
+        /// `[rows]`; empty with soft targets.
+        labels: Vec<i32>,
+        /// `[rows, classes]`.
+        target_probs: Option<Vec<f32>>,
+        /// `[rows]`.
+        sample_weights: Option<Vec<f32>>,
+    },
     /// Counts to live weights.
     Weights {
         /// With live class weights.
@@ -332,6 +347,16 @@ impl Call {
             Self::Counts { spec, shape, labels } => {
                 let class_counts = cpu::class_counts(spec, shape, labels);
                 Solved { raw: None, answer: Answer { class_counts, ..empty } }
+            }
+            Self::Mass { spec, shape, labels, target_probs, sample_weights } => {
+                let inputs = Inputs {
+                    labels,
+                    target_probs: target_probs.as_deref(),
+                    sample_weights: sample_weights.as_deref(),
+                    ..Inputs::default()
+                };
+                let class_mass = numbers(cpu::class_mass(spec, shape, &inputs));
+                Solved { raw: None, answer: Answer { class_mass, ..empty } }
             }
             Self::Weights { spec, counts, .. } => {
                 let class_weights = match &spec.class_weights {
