@@ -16,10 +16,11 @@ use wgpu_cross_entropy::{Bound, ClassWeights, Config, CrossEntropy, Gpu, Options
 use crate::work::{Answer, Call, Loss, Number, Numbers, Solved};
 
 /// How many cases of each op of `tests/golden` run on a device: as many as on the oracle.
-pub const RUN: [(&str, usize); 17] = [
+pub const RUN: [(&str, usize); 18] = [
     ("accuracy", 10),
     ("class_counts", 18),
-    ("class_counts_soft", 2),
+    ("class_counts_soft", 4),
+    ("class_counts_weighted", 8),
     ("class_weight_to_sample_weight", 12),
     ("class_weights", 7),
     ("class_weights_from_counts", 5),
