@@ -3,6 +3,7 @@
 use crate::error::{InputError, SpecError};
 use crate::inputs::Totals;
 use crate::shape::Shape;
+use crate::spec::CountsOver;
 
 /// What a sigmoid loss computes. Plain data: the same value goes to the GPU and to the CPU oracle.
 ///
@@ -31,6 +32,8 @@ use crate::shape::Shape;
 pub struct BinarySpec {
     /// The factors of positives and negatives.
     pub pos_weight: PosWeight,
+    /// Over which batches live factors count positives and negatives.
+    pub counts_over: CountsOver,
     /// The focusing exponent of the focal loss, at least 0; 0 is plain cross-entropy.
     pub focal_gamma: f32,
     /// The weight of positives against negatives, from 0 to 1: torchvision's and Keras' `alpha`.
@@ -171,6 +174,9 @@ impl BinarySpec {
             true => Ok(()),
             false => Err(SpecError::Range { name, got, expected }),
         };
+        if let CountsOver::Ema { momentum } = self.counts_over {
+            range("momentum", momentum, "from 0 to 0.9999", (0.0..=0.9999).contains(&momentum))?;
+        }
         let unit = |value: f32| (0.0..=1.0).contains(&value);
         range("focal_gamma", self.focal_gamma, "finite and at least 0", self.focal_gamma >= 0.0)?;
         if let Some(alpha) = self.focal_alpha {

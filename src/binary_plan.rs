@@ -4,14 +4,17 @@ use crate::binary::{BinaryInputs, BinaryOutput, BinarySpec, BinaryTotals, PosWei
 use crate::binary_config::{BinaryConfig, BinaryOptions};
 use crate::binary_tolerance::binary_tolerances;
 use crate::cpu;
-use crate::error::{BindError, HostError, PlanError};
+use crate::error::{BindError, HistoryError, HostError, PlanError};
+use crate::history::CountHistory;
 use crate::host::read;
 use crate::kernels::{
     BinaryCountsBuffers, BinaryCountsKernel, BinaryCrossEntropyBuffers, BinaryCrossEntropyKernel,
-    BinaryTableLayout, BoundBinaryCrossEntropy,
+    BinaryTableLayout, BoundBinaryCrossEntropy, HistoryProgram,
 };
 use crate::pipeline::{Bound, create_buffer};
+use crate::plan::read_history;
 use crate::shape::Shape;
+use crate::spec::CountsOver;
 use crate::tolerance::Worst;
 use crate::validate::Validation;
 use wgpu::BufferUsages;
@@ -46,6 +49,8 @@ pub struct BinaryBatch<'a> {
 pub struct BoundBinaryStep {
     /// Targets to counts; empty without live factors. After it, counts may be all-reduced: a plain sum of `f32`.
     pub binary_counts: Bound,
+    /// The batch's counts to those of many; empty where `BinarySpec::counts_over` is the batch.
+    pub history: Bound,
     /// Counts to factors; empty without live factors.
     pub weights: Bound,
     /// What the mean divides by. After it, the denominator may be all-reduced.
@@ -56,8 +61,8 @@ pub struct BoundBinaryStep {
 
 impl BoundBinaryStep {
     /// The steps, in the order of the flow.
-    pub fn steps(&self) -> [&Bound; 4] {
-        [&self.binary_counts, &self.weights, &self.denominator, &self.binary_cross_entropy]
+    pub fn steps(&self) -> [&Bound; 5] {
+        [&self.binary_counts, &self.history, &self.weights, &self.denominator, &self.binary_cross_entropy]
     }
 
     /// How many dispatches a step has.
@@ -84,6 +89,43 @@ struct Counts {
     kernel: BinaryCountsKernel,
     counts: wgpu::Buffer,
     partials: wgpu::Buffer,
+    history: Option<History>,
+}
+
+/// What counts over many batches need beside: a [`CountHistory`], and the counts that the factors are made of.
+#[derive(Debug)]
+struct History {
+    program: HistoryProgram,
+    history: wgpu::Buffer,
+    counted: wgpu::Buffer,
+}
+
+impl Counts {
+    fn new(device: &wgpu::Device, config: &BinaryConfig) -> Result<Self, PlanError> {
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+        let [_, counts, partials, history, counted] = sizes(config);
+        let make = |(name, size)| create_buffer(device, name, size, usage, None);
+        let (over, counters) = (config.spec().counts_over, counters(config));
+        let program = HistoryProgram::new(device, config.capabilities(), over, true, counters)?;
+        Ok(Self {
+            kernel: BinaryCountsKernel::new(device, config)?,
+            counts: make(counts)?,
+            partials: make(partials)?,
+            history: match (program, CountHistory::of(over, true, counters)) {
+                (Some(program), Some(own)) => Some(History {
+                    program,
+                    history: create_buffer(device, history.0, history.1, usage, Some(own.as_bytes()))?,
+                    counted: make(counted)?,
+                }),
+                _ => None,
+            },
+        })
+    }
+}
+
+/// Positives and negatives, of each column or of all.
+fn counters(config: &BinaryConfig) -> u32 {
+    2 * config.factor_pairs()
 }
 
 impl BinaryCrossEntropy {
@@ -105,15 +147,9 @@ impl BinaryCrossEntropy {
                 return Err(PlanError::Limit { what: name, got: size, limit });
             }
         }
-        let [table, counts, partials] = sizes(&config);
-        let counts = match spec.pos_weight.needs_counts() {
-            false => None,
-            true => Some(Counts {
-                kernel: BinaryCountsKernel::new(device, &config)?,
-                counts: create_buffer(device, counts.0, counts.1, usage, None)?,
-                partials: create_buffer(device, partials.0, partials.1, usage, None)?,
-            }),
-        };
+        let [table, ..] = sizes(&config);
+        let live = spec.pos_weight.needs_counts();
+        let counts = live.then(|| Counts::new(device, &config)).transpose()?;
         let initial = BinaryTableLayout::new(&config).initial(&config);
         Ok(Self {
             counts,
@@ -141,6 +177,15 @@ impl BinaryCrossEntropy {
                 },
             )?,
         };
+        let history = match counts.and_then(|own| Some((own, own.history.as_ref()?))) {
+            None => Bound::default(),
+            Some((own, over)) => over.program.bind(
+                device,
+                ("binary_counts", whole(&own.counts)),
+                whole(&over.history),
+                whole(&over.counted),
+            )?,
+        };
         let bound = self.kernel.bind(
             device,
             &BinaryCrossEntropyBuffers {
@@ -150,14 +195,17 @@ impl BinaryCrossEntropy {
                 sample_weights: batch.sample_weights.clone(),
                 grad_out: batch.grad_out.clone(),
                 external_denominator: batch.external_denominator.clone(),
-                binary_counts: counts.map(|own| whole(&own.counts)),
+                binary_counts: counts.map(|own| match &own.history {
+                    None => whole(&own.counts),
+                    Some(over) => whole(&over.counted),
+                }),
                 logit_grads: batch.logit_grads.clone(),
                 element_losses: batch.element_losses.clone(),
                 table: whole(&self.table_buffer),
             },
         )?;
         let BoundBinaryCrossEntropy { weights, denominator, elements } = bound;
-        Ok(BoundBinaryStep { binary_counts, weights, denominator, binary_cross_entropy: elements })
+        Ok(BoundBinaryStep { binary_counts, history, weights, denominator, binary_cross_entropy: elements })
     }
 
     /// Records the whole flow in a compute pass of its own.
@@ -190,6 +238,43 @@ impl BinaryCrossEntropy {
     /// `[columns, 2]` or `[2]`, `f32`, with live factors: sums of `t` and of `1 - t`.
     pub fn binary_counts(&self) -> Option<&wgpu::Buffer> {
         self.counts.as_ref().map(|own| &own.counts)
+    }
+
+    /// The counts of the batches so far, where `BinarySpec::counts_over` goes beyond one: a [`CountHistory`], which each
+    /// recording of [`BoundBinaryStep::history`] takes one batch further. Usage `STORAGE | COPY_SRC | COPY_DST`.
+    pub fn history(&self) -> Option<&wgpu::Buffer> {
+        self.counts.as_ref()?.history.as_ref().map(|over| &over.history)
+    }
+
+    /// Reads the history, to be saved with a checkpoint. `None` where the plan keeps none.
+    ///
+    /// # Errors
+    /// [`HostError`] where the device fails.
+    pub async fn save_history(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+    ) -> Result<Option<CountHistory>, HostError> {
+        match self.history() {
+            None => Ok(None),
+            Some(buffer) => read_history(device, queue, buffer).await.map(Some),
+        }
+    }
+
+    /// Goes on from a saved history: the next recorded step is its next batch.
+    ///
+    /// # Errors
+    /// [`HistoryError`] where it is not one of this plan's kind, momentum and columns.
+    pub fn load_history(&self, queue: &wgpu::Queue, history: &CountHistory) -> Result<(), HistoryError> {
+        let own = CountHistory::of(self.config.spec().counts_over, true, counters(&self.config));
+        history.load(queue, own, self.history())
+    }
+
+    /// Records that the history starts anew: the next recorded step is its first batch.
+    pub fn encode_reset(&self, encoder: &mut wgpu::CommandEncoder) {
+        if let Some(buffer) = self.history() {
+            encoder.clear_buffer(buffer, CountHistory::STEPS, None);
+        }
     }
 
     /// Every buffer that the plan holds, in bytes, by name.
@@ -306,7 +391,16 @@ impl BinaryCrossEntropy {
         queue: &wgpu::Queue,
         inputs: &BinaryInputs<'_>,
     ) -> Result<Validation, HostError> {
-        let got = self.compute(device, queue, inputs).await?;
+        // A history is put by meanwhile: the oracle knows none, and it is the caller's.
+        let history = self.save_history(device, queue).await?;
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        self.encode_reset(&mut encoder);
+        queue.submit([encoder.finish()]);
+        let got = self.compute(device, queue, inputs).await;
+        if let (Some(history), Some(buffer)) = (history, self.history()) {
+            queue.write_buffer(buffer, 0, history.as_bytes());
+        }
+        let got = got?;
         let want = cpu::compute_binary(self.config.spec(), self.config.shape(), inputs)?;
         Ok(Validation::of_binary(&self.config, inputs, &got, &want))
     }
@@ -406,12 +500,15 @@ pub fn compute_binary_blocking(
 }
 
 /// Name and bytes of each buffer between the kernels; 0 where there is none.
-fn sizes(config: &BinaryConfig) -> [(&'static str, u64); 3] {
+fn sizes(config: &BinaryConfig) -> [(&'static str, u64); 5] {
+    let over = config.spec().counts_over;
     let live = |size| if config.spec().pos_weight.needs_counts() { size } else { 0 };
     [
         ("table", BinaryTableLayout::new(config).size()),
         ("binary_counts", live(BinaryCountsKernel::counts_size(config))),
         ("binary_counts_partials", live(BinaryCountsKernel::partials_size(config))),
+        ("history", live(CountHistory::size(over, counters(config)))),
+        ("counted", if over == CountsOver::Batch { 0 } else { live(u64::from(counters(config)) * 4) }),
     ]
 }
 

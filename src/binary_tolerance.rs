@@ -16,7 +16,7 @@
 use crate::binary::{BinaryInputs, BinaryOutput, PosWeight};
 use crate::binary_config::BinaryConfig;
 use crate::cpu::BinaryElement;
-use crate::tolerance::{FLUSHED, LOG_NEAR_ONE, U, ULP};
+use crate::tolerance::{FLUSHED, LOG_NEAR_ONE, U, ULP, over_error};
 use crate::wgsl::{ELEMENTS_PER_GROUP, Stage, positions_per_group};
 
 /// Relative error of a division.
@@ -165,7 +165,8 @@ pub fn binary_tolerances(
     };
     let live = spec.pos_weight.needs_counts();
     // Two counts, their sum, a quotient.
-    let weight_error = if live { 2.0 * count_relative + U + DIVISION } else { 0.0 };
+    let weight_error =
+        if live { 2.0 * (count_relative + over_error(spec.counts_over)) + U + DIVISION } else { 0.0 };
     let factors: Vec<f64> = want
         .factors
         .iter()

@@ -162,8 +162,21 @@ impl CountHistory {
         }
     }
 
+    /// Writes it to a plan's buffer, if it is like the plan's own.
+    pub(crate) fn load(
+        &self,
+        queue: &wgpu::Queue,
+        own: Option<Self>,
+        buffer: Option<&wgpu::Buffer>,
+    ) -> Result<(), HistoryError> {
+        let (Some(own), Some(buffer)) = (own, buffer) else { return Err(HistoryError::NotKept) };
+        self.check_like(&own)?;
+        queue.write_buffer(buffer, 0, &self.bytes);
+        Ok(())
+    }
+
     /// Whether a plan may go on with it: the other one is the plan's own.
-    pub(crate) fn check_like(&self, own: &Self) -> Result<(), HistoryError> {
+    fn check_like(&self, own: &Self) -> Result<(), HistoryError> {
         let (got, expected) = (self.header(), own.header());
         let same = |name, got: f64, expected: f64| match got == expected {
             true => Ok(()),

@@ -325,10 +325,10 @@ impl CrossEntropy {
         device: &wgpu::Device,
         queue: &wgpu::Queue,
     ) -> Result<Option<CountHistory>, HostError> {
-        let Some(buffer) = self.history() else { return Ok(None) };
-        let bytes = read(device, queue, "history", buffer, buffer.size()).await?;
-        let broken = |error: HistoryError| HostError::Read { name: "history", message: error.to_string() };
-        CountHistory::from_bytes(&bytes).map(Some).map_err(broken)
+        match self.history() {
+            None => Ok(None),
+            Some(buffer) => read_history(device, queue, buffer).await.map(Some),
+        }
     }
 
     /// Goes on from a saved history: the next recorded step is its next batch.
@@ -337,10 +337,7 @@ impl CrossEntropy {
     /// [`HistoryError`] where it is not one of this plan's kind, momentum and classes.
     pub fn load_history(&self, queue: &wgpu::Queue, history: &CountHistory) -> Result<(), HistoryError> {
         let own = CountHistory::new(self.config.spec(), self.config.shape().classes);
-        let (Some(own), Some(buffer)) = (own, self.history()) else { return Err(HistoryError::NotKept) };
-        history.check_like(&own)?;
-        queue.write_buffer(buffer, 0, history.as_bytes());
-        Ok(())
+        history.load(queue, own, self.history())
     }
 
     /// Records that the history starts anew: the next recorded step is its first batch.
@@ -380,6 +377,17 @@ impl CrossEntropy {
             self.memory().iter().map(|(_, size)| size).sum::<u64>(),
         )
     }
+}
+
+/// A plan's history.
+pub(crate) async fn read_history(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    buffer: &wgpu::Buffer,
+) -> Result<CountHistory, HostError> {
+    let bytes = read(device, queue, "history", buffer, buffer.size()).await?;
+    let broken = |error: HistoryError| HostError::Read { name: "history", message: error.to_string() };
+    CountHistory::from_bytes(&bytes).map_err(broken)
 }
 
 /// Name and bytes of each buffer between the kernels; 0 where there is none.

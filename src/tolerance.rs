@@ -51,7 +51,12 @@ pub const FLUSHED: f64 = f32::MIN_POSITIVE as f64;
 /// a division. Sums over batches are rounded once.
 pub fn count_error(spec: &Spec) -> f64 {
     let mass = if spec.counts_are_mass() { 4.0 * U } else { 0.0 };
-    mass + match spec.live_counts.over {
+    mass + over_error(spec.live_counts.over)
+}
+
+/// What counts over many batches add to the error of a batch's.
+pub(crate) fn over_error(over: CountsOver) -> f64 {
+    match over {
         CountsOver::Batch => 0.0,
         CountsOver::Cumulative => U,
         CountsOver::Ema { momentum } => 8.0 * U / (1.0 - f64::from(momentum)) + 3.0 * ULP,

@@ -9,9 +9,10 @@ use support::{Batch, Guarded, gpus};
 use wgpu_cross_entropy::kernels::TableLayout;
 use wgpu_cross_entropy::tolerance::{FLUSHED, U, Worst, class_weight_error, count_error};
 use wgpu_cross_entropy::{
-    BoundStep, ClassWeights, ClassesOver, CountHistory, CountsOver, CrossEntropy, Denominator, DeviceOptions,
-    Gpu, Inputs, LiveCounts, LiveWeights, LogitBias, Options, Output, Reduction, SampleWeights, Shape, Spec,
-    Targets, Totals, WeightScheme, cpu, read,
+    BinaryCrossEntropy, BinaryInputs, BinaryOptions, BinarySpec, BoundStep, ClassWeights, ClassesOver,
+    CountHistory, CountsOver, CrossEntropy, Denominator, DeviceOptions, Gpu, Inputs, LiveCounts, LiveWeights,
+    LogitBias, Options, Output, PosWeight, Reduction, SampleWeights, Shape, Spec, Targets, Totals,
+    Validation, WeightScheme, cpu, read,
 };
 
 /// A plan with a batch's buffers, bound.
@@ -339,6 +340,65 @@ fn a_class_that_is_gone_leaves_the_average() {
             assert!(weights.iter().all(|weight| weight.is_finite()), "{weights:?}");
         }
         assert_eq!(weights, [1.0, 0.0], "{}", gpu.describe());
+    }
+}
+
+/// The same for sigmoid losses: factors of all elements and of each column, of moving averages and of sums, against the
+/// oracle's state; with the history saved in the middle and loaded.
+#[test]
+fn binary_history_follows_the_oracle() {
+    let shape = Shape::new(40, 3);
+    for gpu in gpus() {
+        for per_column in [false, true] {
+            for over in OVER {
+                for pos_weight in
+                    [PosWeight::Live { per_column, min: 0.01, max: 50.0 }, PosWeight::Ratio { per_column }]
+                {
+                    let spec = BinarySpec { pos_weight, counts_over: over, ..BinarySpec::default() };
+                    let new = || {
+                        BinaryCrossEntropy::new(&gpu.device, &spec, shape, &BinaryOptions::default()).unwrap()
+                    };
+                    let (plan, other) = (new(), new());
+                    let save = |plan: &BinaryCrossEntropy| {
+                        pollster::block_on(plan.save_history(&gpu.device, &gpu.queue)).unwrap().unwrap()
+                    };
+                    let mut state = cpu::CountState::new(over, if per_column { 6 } else { 2 });
+                    for step in 0..20u32 {
+                        // Column 2 has positives in every fourth batch only.
+                        let positive = |i: u32| match i % 3 {
+                            2 => step % 4 == 1 && i % 7 == 0,
+                            column => (i * i + step * i + column) % 5 < 2,
+                        };
+                        let targets: Vec<f32> = (0..120).map(|i| f32::from(u8::from(positive(i)))).collect();
+                        let logits: Vec<f32> = (0..120).map(|i| (i * 37 % 41) as f32 / 8.0 - 2.5).collect();
+                        let inputs =
+                            BinaryInputs { logits: &logits, targets: &targets, ..BinaryInputs::default() };
+                        let got = plan.compute_blocking(&gpu.device, &gpu.queue, &inputs).unwrap();
+                        let want = cpu::compute_binary_next(&spec, &shape, &inputs, &mut state).unwrap();
+                        let checked = Validation::of_binary(plan.config(), &inputs, &got, &want);
+                        let what = format!("{}: {:?} {over:?} step {step}", gpu.describe(), spec.pos_weight);
+                        assert!(checked.passed(), "{what}\n{checked}");
+                        let saved = save(&plan);
+                        assert_eq!(saved.steps(), u64::from(step) + 1);
+                        if step == 9 {
+                            other.load_history(&gpu.queue, &saved).unwrap();
+                        }
+                        if step > 9 {
+                            let again = other.compute_blocking(&gpu.device, &gpu.queue, &inputs).unwrap();
+                            assert_eq!((again.factors, save(&other)), (got.factors, saved), "{what}, loaded");
+                        }
+                    }
+                    // It is the caller's: a validation in between leaves it alone.
+                    let before = save(&plan);
+                    let (logits, targets) = (vec![0.5; 120], vec![1.0; 120]);
+                    let inputs =
+                        BinaryInputs { logits: &logits, targets: &targets, ..BinaryInputs::default() };
+                    assert!(plan.validate_blocking(&gpu.device, &gpu.queue, &inputs).unwrap().passed());
+                    assert_eq!(save(&plan), before);
+                }
+            }
+        }
+        println!("{}: ok", gpu.describe());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Sigmoid losses and gradients.
 
-use super::binary_counts;
+use super::{CountState, binary_counts};
 use crate::binary::{
     BinaryDenominator, BinaryInputs, BinaryOutput, BinaryReduction, BinarySpec, BinaryTotals, PosWeight,
 };
@@ -8,7 +8,8 @@ use crate::error::InputError;
 use crate::shape::Shape;
 use crate::spec::LOGIT_LIMIT;
 
-/// The whole flow of a sigmoid loss on one batch: counts, factors, denominator, losses, gradients, totals.
+/// The whole flow of a sigmoid loss on one batch: counts, factors, denominator, losses, gradients, totals. Where counts
+/// go over many batches, this is the first.
 ///
 /// # Errors
 /// [`InputError`] where shape, spec and slices do not fit each other.
@@ -17,9 +18,25 @@ pub fn compute_binary(
     shape: &Shape,
     inputs: &BinaryInputs<'_>,
 ) -> Result<BinaryOutput<f64>, InputError> {
+    let counters = if spec.pos_weight.per_column() { 2 * shape.classes } else { 2 };
+    compute_binary_next(spec, shape, inputs, &mut CountState::new(spec.counts_over, counters))
+}
+
+/// The same for the next of many batches: `state` holds the counts of those before (positives and negatives in turns),
+/// and takes this one's.
+///
+/// # Errors
+/// As [`compute_binary`].
+pub fn compute_binary_next(
+    spec: &BinarySpec,
+    shape: &Shape,
+    inputs: &BinaryInputs<'_>,
+    state: &mut CountState,
+) -> Result<BinaryOutput<f64>, InputError> {
     inputs.check(spec, shape)?;
     let counts = spec.pos_weight.needs_counts().then(|| binary_counts(spec, shape, inputs.targets));
-    let factors = binary_factors(&spec.pos_weight, counts.as_deref().unwrap_or_default());
+    let counted = counts.as_ref().map(|counts| state.update(counts)).unwrap_or_default();
+    let factors = binary_factors(&spec.pos_weight, &counted);
     let mut totals = binary_denominator(spec, shape, inputs, factors.as_deref());
     let (element_losses, logit_grads) =
         binary_cross_entropy(spec, shape, inputs, factors.as_deref(), &mut totals);

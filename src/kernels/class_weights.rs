@@ -107,6 +107,20 @@ impl HistoryProgram {
         Ok(Some(Self { program, over, counters }))
     }
 
+    /// Checks the buffers and makes the bind group, for counts of a name of their own.
+    pub fn bind(
+        &self,
+        device: &wgpu::Device,
+        (name, counts): (&'static str, wgpu::BufferBinding<'_>),
+        history: wgpu::BufferBinding<'_>,
+        counted: wgpu::BufferBinding<'_>,
+    ) -> Result<Bound, BindError> {
+        let in_words = || format!("{} counters", self.counters);
+        let counts = Region::new(name, &counts, u64::from(self.counters) * 4, in_words)?;
+        let (step, _) = self.plan(counts, &Some(history), &Some(counted), in_words())?;
+        Bound::new(device, vec![step])
+    }
+
     /// Checks the buffers; gives the step, and the counts that it writes.
     pub fn plan<'a>(
         &self,

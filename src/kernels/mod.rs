@@ -35,6 +35,7 @@ pub use binary_cross_entropy::{
     BinaryCrossEntropyBuffers, BinaryCrossEntropyKernel, BinaryTableLayout, BoundBinaryCrossEntropy,
 };
 pub use class_counts::{ClassCountsBuffers, ClassCountsKernel};
+pub(crate) use class_weights::HistoryProgram;
 pub use class_weights::{ClassWeightsBuffers, ClassWeightsKernel};
 pub use cost_gather::{CostGatherBuffers, CostGatherKernel};
 pub use cross_entropy::{CrossEntropyBuffers, CrossEntropyKernel};
