@@ -374,7 +374,12 @@ impl Ready {
                 before = Vec::new();
                 timed = ClassCountsKernel::new(&gpu.device, &config)?.bind(
                     &gpu.device,
-                    &ClassCountsBuffers { labels: whole(&labels), class_counts: whole(&class_counts) },
+                    &ClassCountsBuffers {
+                        targets: whole(&labels),
+                        sample_weights: None,
+                        mass: None,
+                        class_counts: whole(&class_counts),
+                    },
                 )?;
             }
         }
