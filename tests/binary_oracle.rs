@@ -7,7 +7,8 @@ use golden::{Case, Goldens, Part};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use wgpu_cross_entropy::{
-    BinaryDenominator, BinaryInputs, BinaryOutput, BinaryReduction, BinarySpec, PosWeight, Shape, cpu,
+    BinaryDenominator, BinaryInputs, BinaryOutput, BinaryReduction, BinarySpec, CountsOver, PosWeight, Shape,
+    cpu,
 };
 
 /// Every option by itself and in company: hard and soft targets, every source of factors, every denominator.
@@ -50,6 +51,7 @@ fn specs() -> Vec<BinarySpec> {
         },
         BinarySpec {
             pos_weight: PosWeight::Ratio { per_column: true },
+            counts_over: CountsOver::Batch,
             focal_gamma: 1.5,
             focal_alpha: Some(0.75),
             label_smoothing: 0.1,
