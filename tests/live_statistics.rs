@@ -366,7 +366,7 @@ fn binary_history_follows_the_oracle() {
                     for step in 0..20u32 {
                         // Column 2 has positives in every fourth batch only.
                         let positive = |i: u32| match i % 3 {
-                            2 => step % 4 == 1 && i % 7 == 0,
+                            2 => step % 4 == 1 && i.is_multiple_of(7),
                             column => (i * i + step * i + column) % 5 < 2,
                         };
                         let targets: Vec<f32> = (0..120).map(|i| f32::from(u8::from(positive(i)))).collect();

@@ -5,7 +5,7 @@ use wgpu::BufferUsages;
 use wgpu_cross_entropy::kernels::{BinaryCountsKernel, BinaryTableLayout};
 use wgpu_cross_entropy::{
     BinaryBatch, BinaryConfig, BinaryCrossEntropy, BinaryDenominator, BinaryInputs, BinaryOptions,
-    BinaryOutput, BinaryReduction, BinarySpec, BinaryTotals, Gpu, PosWeight, Shape, Validation,
+    BinaryOutput, BinaryReduction, BinarySpec, BinaryTotals, CountsOver, Gpu, PosWeight, Shape, Validation,
     compute_binary_blocking, cpu,
 };
 
@@ -77,6 +77,7 @@ impl Batch {
 /// Everything at once.
 fn full_spec() -> BinarySpec {
     BinarySpec {
+        counts_over: CountsOver::Batch,
         pos_weight: PosWeight::Live { per_column: true, min: 0.5, max: 8.0 },
         focal_gamma: 1.5,
         focal_alpha: Some(0.25),
@@ -236,6 +237,7 @@ fn every_option() {
                 seed += 1;
                 let bit = |n: u64| (seed >> n) % 2 == 1;
                 let spec = BinarySpec {
+                    counts_over: CountsOver::Batch,
                     pos_weight: pos_weight.clone(),
                     focal_gamma: [0.0, 0.5, 1.0, 2.0, 3.7][seed as usize % 5],
                     focal_alpha: bit(0).then_some(0.25),
