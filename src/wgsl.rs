@@ -630,11 +630,10 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
         Stage::ClassCountsClear => {}
         Stage::ClassCountsPrivate | Stage::ClassCountsDirect => parts.extend(labels),
         Stage::ClassCountsMass => {
-            parts.extend(targets);
-            parts.push(match variant.targets {
-                Targets::TwoHot => "parts/shares_two_hot.wgsl",
-                _ => "parts/shares_labels.wgsl",
-            });
+            // Soft targets have a stage of their own.
+            let two_hot = variant.targets == Targets::TwoHot;
+            parts.extend(if two_hot { targets } else { &labels });
+            parts.push(either(two_hot, "parts/shares_two_hot.wgsl", "parts/shares_labels.wgsl"));
             parts.extend(["parts/exact.wgsl", "parts/add_mass.wgsl", counted_weights]);
         }
         Stage::ClassCountsMassSoft => {
