@@ -1,20 +1,19 @@
 //! Sigmoid cross-entropy, for binary and multi-label classification: what to compute, on what, and what comes back.
 
 use crate::error::{InputError, SpecError};
-use crate::inputs::Totals;
 use crate::shape::Shape;
 use crate::spec::CountsOver;
 
 /// What a sigmoid loss computes. Plain data: the same value goes to the GPU and to the CPU oracle.
 ///
-/// The default is PyTorch's `binary_cross_entropy_with_logits` without options.
+/// The default is PyTorch's `binary_cross_entropy_with_logits` without options ([`BinarySpec::pytorch`]).
 ///
-/// A batch has `rows` rows of `columns` labels (`Shape::classes`), class-last. For an element with logit `x` and target
-/// `t`, `p = 1 / (1 + exp(-x))`, positive and negative factors `a` and `b` of its column, and
+/// A batch has `rows` rows of `columns` labels (`Shape::classes`), in any layout of [`Shape`]. For an element with logit
+/// `x` and target `t`, `p = 1 / (1 + exp(-x))`, positive and negative factors `a` and `b` of its column, and
 /// `t' = t (1 - label_smoothing) + label_smoothing / 2`:
 ///
 /// ```text
-/// ce     = a t' softplus(-x) + b (1 - t') softplus(x)
+/// ce     = a t' (-log p) + b (1 - t') (-log(1 - p))           softplus(-x) and softplus(x); see `BinaryScores` for others
 /// m      = t' (1 - p) + (1 - t') p                            (1 - p_t of the focal loss)
 /// factor = v s e (focal_alpha t' + (1 - focal_alpha) (1 - t'))
 /// element_losses = factor m^focal_gamma ce
@@ -26,10 +25,12 @@ use crate::spec::CountsOver;
 /// difference where targets are neither 0 nor 1.
 ///
 /// Targets are meant to be from 0 to 1. Others are taken as they are, but `m` is never below 0.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default))]
 pub struct BinarySpec {
+    /// What the scores of the elements are, and so what the gradient is with respect to.
+    pub scores: BinaryScores,
     /// The factors of positives and negatives.
     pub pos_weight: PosWeight,
     /// Over which batches live factors count positives and negatives.
@@ -47,8 +48,88 @@ pub struct BinarySpec {
     pub element_weights: bool,
     /// Whether a weight for each row comes with the batch: `[rows]`.
     pub sample_weights: bool,
+    /// An element is predicted positive where `p` is above it: from 0 to 1. Only `correct` and `correct_weight` of the
+    /// totals depend on it.
+    pub threshold: f32,
     /// How the elements' losses become one number, and what the gradient is divided by.
     pub reduction: BinaryReduction,
+}
+
+impl Default for BinarySpec {
+    fn default() -> Self {
+        Self {
+            scores: BinaryScores::default(),
+            pos_weight: PosWeight::default(),
+            focal_gamma: 0.0,
+            focal_alpha: None,
+            label_smoothing: 0.0,
+            ignore_value: None,
+            element_weights: false,
+            sample_weights: false,
+            threshold: 0.5,
+            counts_over: CountsOver::default(),
+            reduction: BinaryReduction::default(),
+        }
+    }
+}
+
+/// What the scores of the elements are.
+///
+/// They come in the place of the logits (`BinaryInputs::logits`, `BinaryBatch::logits`), and the gradient with respect to
+/// them leaves in the place of theirs.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum BinaryScores {
+    /// Logits: the crate takes the sigmoid. The exact and the fast way; the others are for models that have their own.
+    #[default]
+    Logits,
+    /// Probabilities of positives: Keras' `from_logits=False`.
+    ///
+    /// With `c = clip(p, eps, 1 - eps)`, `-log p` is `-log(c + log_eps)` and `-log(1 - p)` is `-log(1 - c + log_eps)`. The
+    /// focal power is of `p` as it came; where `m` is 0 and `focal_gamma` below 1, its infinite slope is taken for 0.
+    ///
+    /// Probabilities below 0 and above 1, infinite ones included, are taken for 0 and 1; NaN makes an element not finite.
+    Probs(BinaryClip),
+    /// Logits whose sigmoid is clipped as probabilities are: Keras' `from_logits=False` behind a sigmoid that it cannot
+    /// look through, and `BinaryFocalCrossentropy(from_logits=True)`. The gradient is with respect to the logits.
+    SigmoidProbs(BinaryClip),
+}
+
+impl BinaryScores {
+    /// The clip, where there is one.
+    pub fn clip(&self) -> Option<BinaryClip> {
+        match self {
+            Self::Logits => None,
+            Self::Probs(clip) | Self::SigmoidProbs(clip) => Some(*clip),
+        }
+    }
+}
+
+/// Keeps probabilities within `[eps, 1 - eps]`. The gradient passes there, ends included, and is 0 outside.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct BinaryClip {
+    /// From 1e-30, for gradients are up to `1 / eps`, to below 1/2. Keras' is 1e-7.
+    ///
+    /// It is taken in `f64`, and `1 - p` is clipped like `p`: the loss of a wrong answer is at most `-log eps`, 16.118, on
+    /// both sides. Keras clips in `f32`, where `1 - 1e-7` is 0.99999988, so that its negatives cost at most 15.942.
+    pub eps: f64,
+    /// Added within both logarithms, behind the clip: from 0 to below 1/2. 0 in Keras 3; 1e-7 in Keras 2, whose loss of a
+    /// sure and right answer is a little below 0.
+    pub log_eps: f64,
+}
+
+impl BinaryClip {
+    /// Largest size of a logit whose sigmoid is not clipped.
+    pub fn largest_logit(&self) -> f64 {
+        (-self.eps).ln_1p() - self.eps.ln()
+    }
+}
+
+impl Default for BinaryClip {
+    fn default() -> Self {
+        Self { eps: 1e-7, log_eps: 0.0 }
+    }
 }
 
 /// The factors `a` of positives and `b` of negatives.
@@ -128,20 +209,58 @@ pub enum BinaryDenominator {
     WeightSum,
     /// `sum v s`: each element counts its row's weight. Keras `mean_with_sample_weight`.
     SampleWeightSum,
+    /// `columns`: the sum of the rows' losses, each the mean of its elements'. Keras `sum`; and Keras `none`, with the
+    /// upstream gradient of a row at each of its elements, and [`BinaryOutput::row_losses`].
+    Columns,
     /// An `f32` in a buffer of the caller's: gradient accumulation, data parallel training.
     External,
 }
 
 impl BinarySpec {
+    /// PyTorch's `binary_cross_entropy_with_logits` (`BCEWithLogitsLoss`): `pos_weight` is [`PosWeight::Given`], `weight`
+    /// the element weights, broadcast by the caller; torchvision's `sigmoid_focal_loss` is `focal_gamma` and `focal_alpha`
+    /// (none where its alpha is negative), summed or averaged as there.
+    ///
+    /// What remains different: the mean over no element is 0, not NaN. An infinite logit whose side has no weight costs
+    /// nothing, where PyTorch multiplies 0 by infinity and has NaN. A NaN logit makes its own element NaN and is counted.
+    /// PyTorch's mean divides by the number of elements whatever the weights, as `Elements` does. Its
+    /// `binary_cross_entropy` of probabilities bounds the logarithms by -100 instead of clipping: `Probs` with an `eps` of
+    /// 1e-30 agrees with it where no probability is nearer to 0 or 1 than that.
+    pub fn pytorch() -> Self {
+        Self::default()
+    }
+
+    /// Keras' `BinaryCrossentropy(from_logits=True)` with its reduction `sum_over_batch_size`: the same as
+    /// [`BinarySpec::pytorch`], for the mean over the last axis and then over rows is the mean over elements.
+    ///
+    /// `from_logits=False` is `scores: BinaryScores::Probs(BinaryClip::default())`; Keras 2 adds `log_eps: 1e-7`.
+    /// `BinaryFocalCrossentropy` is `focal_gamma: 2.0`, with `focal_alpha: Some(0.25)` where `apply_class_balancing` is set;
+    /// with `from_logits=True` it clips the sigmoid, as `BinaryScores::SigmoidProbs` does. `sample_weight` is by row. Its
+    /// `sum` is `Mean(BinaryDenominator::Columns)`, its `none` the same with [`BinaryOutput::row_losses`], its
+    /// `mean_with_sample_weight` is `Mean(BinaryDenominator::SampleWeightSum)`; with a mask, written as the ignore value,
+    /// `sum_over_batch_size` is `ValidElements`.
+    ///
+    /// What remains different: the clip is at 1e-7 on both sides ([`BinaryClip::eps`]). Broadcast sample weights count once
+    /// for each row in `SampleWeightSum`; where Keras divides by their sum as given, give that to `External`. Elements that
+    /// are not finite are NaN and are counted.
+    pub fn keras() -> Self {
+        Self::default()
+    }
+
     /// Checks the spec against a shape.
     ///
     /// # Errors
     /// [`SpecError`] names the field, what was expected and what came.
     pub fn check(&self, shape: &Shape) -> Result<(), SpecError> {
-        if shape.inner > 1 {
-            let why = "labels of a row lie side by side; a class-first layout is as good as rows * inner rows \
-                       where factors are not by column";
-            return Err(SpecError::Combination { first: "inner above 1", second: "a sigmoid loss", why });
+        if let Some(BinaryClip { eps, log_eps }) = self.scores.clip() {
+            if !(1e-30..0.5).contains(&eps) {
+                let expected = "from 1e-30 to below 1/2";
+                return Err(SpecError::Range { name: "scores.eps", got: eps as f32, expected });
+            }
+            if !(0.0..0.5).contains(&log_eps) {
+                let expected = "from 0 to below 1/2";
+                return Err(SpecError::Range { name: "scores.log_eps", got: log_eps as f32, expected });
+            }
         }
         let weight = |name, index, got: f32| match got.is_finite() && got >= 0.0 {
             true => Ok(()),
@@ -183,11 +302,22 @@ impl BinarySpec {
             range("focal_alpha", alpha, "from 0 to 1", unit(alpha))?;
         }
         range("label_smoothing", self.label_smoothing, "from 0 to 1", unit(self.label_smoothing))?;
+        range("threshold", self.threshold, "from 0 to 1", unit(self.threshold))?;
         match self.ignore_value {
             Some(value) if value.is_infinite() => {
                 Err(SpecError::Range { name: "ignore_value", got: value, expected: "finite or NaN" })
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The score above which an element is predicted positive.
+    pub fn threshold_score(&self) -> f64 {
+        let p = f64::from(self.threshold);
+        match self.scores {
+            BinaryScores::Probs(_) => p,
+            // Infinite where p is 0 or 1.
+            BinaryScores::Logits | BinaryScores::SigmoidProbs(_) => p.ln() - (-p).ln_1p(),
         }
     }
 
@@ -200,7 +330,7 @@ impl BinarySpec {
 /// The slices of one batch, on the host. Everything by element is in the layout of the logits.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct BinaryInputs<'a> {
-    /// `[rows, columns]`. Padding is not read.
+    /// `[rows, columns]`: logits, or what [`BinaryScores`] says. Padding is not read.
     pub logits: &'a [f32],
     /// `[rows, columns]`: from 0 to 1.
     pub targets: &'a [f32],
@@ -274,36 +404,12 @@ pub struct BinaryTotals<T> {
     pub nonfinite: u32,
     /// The lowest of them: `row * columns + column`.
     pub first_bad: Option<u32>,
-    /// Valid, finite elements with `(x > 0) == (t >= 0.5)`.
+    /// Valid, finite elements with `(p > threshold) == (t >= 0.5)`.
     pub correct: u32,
+    /// The sum of their sample weights: over `sample_weight_sum` it is Keras' weighted `binary_accuracy`.
+    pub correct_weight: T,
     /// Valid elements with a weight (as in `weight_sum`) other than 0.
     pub nonzero: u32,
-}
-
-impl BinaryTotals<f32> {
-    /// Decodes the first [`TOTALS_SIZE`](crate::kernels::TOTALS_SIZE) bytes of a table. `None` where there are fewer.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        Totals::from_bytes(bytes).map(Self::from)
-    }
-}
-
-impl<T> From<Totals<T>> for BinaryTotals<T> {
-    /// The words are the softmax's; rows there are elements here.
-    fn from(totals: Totals<T>) -> Self {
-        Self {
-            loss: totals.loss,
-            loss_sum: totals.loss_sum,
-            denominator: totals.denominator,
-            weight_sum: totals.weight_sum,
-            sample_weight_sum: totals.sample_weight_sum,
-            valid: totals.valid_rows,
-            ignored: totals.ignored_rows,
-            nonfinite: totals.nonfinite_rows,
-            first_bad: totals.first_bad_row,
-            correct: totals.correct_rows,
-            nonzero: totals.nonzero_rows,
-        }
-    }
 }
 
 /// What one batch gives. `T` is `f64` from the oracle and `f32` from the GPU.
@@ -321,6 +427,19 @@ pub struct BinaryOutput<T> {
     pub binary_counts: Option<Vec<T>>,
     /// `[columns, 2]`, or `[2]`: the factors `a` and `b` in use; `None` where all are 1.
     pub factors: Option<Vec<T>>,
+}
+
+impl<T: Copy + Into<f64>> BinaryOutput<T> {
+    /// `[rows]`: the mean of each row's element losses over its columns, which is Keras' loss of a row. `None` where there
+    /// are no element losses. Elements that are ignored count in the mean with 0.
+    pub fn row_losses(&self, shape: &Shape) -> Option<Vec<f64>> {
+        let losses = self.element_losses.as_ref()?;
+        let row = |row| {
+            let columns = (0..shape.classes).map(|column| losses[shape.index(row, column) as usize].into());
+            columns.sum::<f64>() / f64::from(shape.classes)
+        };
+        Some((0..shape.rows).map(row).collect())
+    }
 }
 
 #[cfg(test)]
@@ -362,8 +481,17 @@ mod tests {
             message(BinarySpec { ignore_value: Some(f32::INFINITY), ..BinarySpec::default() }),
             "ignore_value is inf; it must be finite or NaN"
         );
-        let first = BinarySpec::default().check(&Shape::class_first(1, 3, 4)).unwrap_err().to_string();
-        assert!(first.starts_with("inner above 1 does not go with a sigmoid loss: "), "{first}");
+        assert_eq!(
+            message(BinarySpec { threshold: -0.5, ..BinarySpec::default() }),
+            "threshold is -0.5; it must be from 0 to 1"
+        );
+        let clipped = |eps, log_eps| BinarySpec {
+            scores: BinaryScores::Probs(BinaryClip { eps, log_eps }),
+            ..BinarySpec::default()
+        };
+        assert_eq!(message(clipped(0.0, 0.0)), "scores.eps is 0; it must be from 1e-30 to below 1/2");
+        assert_eq!(message(clipped(1e-7, 0.5)), "scores.log_eps is 0.5; it must be from 0 to below 1/2");
+        assert!(clipped(1e-7, 1e-7).check(&Shape::class_first(1, 3, 4)).is_ok());
     }
 
     #[test]

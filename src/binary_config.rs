@@ -1,10 +1,12 @@
 //! From spec, shape and device to the variant of the sigmoid losses' kernels, and what each dispatch is told.
 
-use crate::binary::{BinaryDenominator, BinaryReduction, BinarySpec, PosWeight};
+use crate::binary::{BinaryClip, BinaryDenominator, BinaryReduction, BinaryScores, BinarySpec, PosWeight};
+use crate::config::Dtype;
 use crate::error::{BindError, PlanError};
 use crate::pipeline::{Capabilities, ParamBlock, Program};
 use crate::shape::Shape;
-use crate::wgsl::{self, BinaryVariant, ELEMENTS_PER_GROUP, Stage, Variant};
+use crate::wgsl::{self, BinaryVariant, ELEMENTS_PER_GROUP, Element, ScoreKind, Stage, Variant};
+use std::ops::Range;
 
 /// What a caller may choose beside the spec of a sigmoid loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -17,6 +19,10 @@ pub struct BinaryOptions {
     pub grad_out: bool,
     /// The elements' losses are written, and not only added up.
     pub element_losses: bool,
+    /// How logits and their gradients are stored. Arithmetic and everything else is `f32`; the device needs no f16
+    /// feature. 16-bit elements lie two to a word: rows without padding, or an even number of columns (class-first: of
+    /// columns times `inner`) and an even stride.
+    pub dtype: Dtype,
     /// A workgroup size other than the device's own: a power of two up to 256.
     pub workgroup_size: Option<u32>,
     /// Bindings no larger than this, to cut a batch into smaller tiles than the device asks for.
@@ -34,10 +40,10 @@ pub struct BinaryConfig {
     workgroup_size: u32,
 }
 
-/// A range of a batch's elements, in row order.
+/// A range of a batch's elements, in the order of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ElementTile {
-    /// The first element: `row * columns + column`.
+    /// The first element: how many lie before it, padding not counted. Class-last it is `row * columns + column`.
     pub first: u32,
     /// How many.
     pub elements: u32,
@@ -52,8 +58,10 @@ pub struct BinaryParams {
     pub elements: u32,
     pub columns: u32,
     pub row_stride: u32,
-    pub first_column: u32,
-    pub first_element: u32,
+    pub inner: u32,
+    pub block: u32,
+    pub first_within: u32,
+    pub first_row: u32,
     pub batch_elements: u32,
     pub groups_x: u32,
     pub partials: u32,
@@ -65,6 +73,12 @@ pub struct BinaryParams {
     pub alpha_negative: f32,
     pub smoothing_scale: f32,
     pub smoothing_half: f32,
+    pub clip_eps: f32,
+    pub clip_least: f32,
+    pub clip_logit: f32,
+    pub clip_odds: f32,
+    pub log_eps: f32,
+    pub threshold: i32,
     pub ignore_value: f32,
     pub pos_weight_min: f32,
     pub pos_weight_max: f32,
@@ -147,14 +161,40 @@ impl BinaryConfig {
             None if caps.cpu => 16,
             None => 128.min(caps.max_workgroup_size),
         };
+        let blocks_are_even =
+            (shape.classes * shape.inner).is_multiple_of(2) && shape.row_stride.is_multiple_of(2);
+        let dense = is_dense(&shape);
+        if options.dtype != Dtype::F32 && !dense && !blocks_are_even {
+            return Err(PlanError::Option {
+                option: "dtype",
+                got: format!("{:?}", options.dtype),
+                expected: format!(
+                    "16-bit elements lie two to a word; with rows that are padded, the columns ({}, times inner {}) \
+                     and row_stride ({}) must be even",
+                    shape.classes, shape.inner, shape.row_stride
+                ),
+            });
+        }
         let variant = BinaryVariant {
+            scores: match spec.scores {
+                BinaryScores::Logits => ScoreKind::Logits,
+                BinaryScores::Probs(_) => ScoreKind::Probs,
+                BinaryScores::SigmoidProbs(_) => ScoreKind::SigmoidProbs,
+            },
+            log_eps: spec.scores.clip().is_some_and(|clip| clip.log_eps != 0.0),
+            element: match options.dtype {
+                Dtype::F32 => Element::F32,
+                Dtype::F16 => Element::F16,
+                Dtype::Bf16 => Element::Bf16,
+            },
+            class_first: shape.inner > 1,
             in_place: options.in_place,
             element_weights: spec.element_weights,
             sample_weights: spec.sample_weights,
             grad_out: options.grad_out,
             element_losses: options.element_losses,
             external: spec.reduction == BinaryReduction::Mean(BinaryDenominator::External),
-            dense: shape.row_stride == shape.classes || shape.rows <= 1,
+            dense,
             per_column: spec.pos_weight.per_column(),
             ratio: matches!(spec.pos_weight, PosWeight::Ratio { .. }),
             focal: spec.focal_gamma != 0.0,
@@ -172,6 +212,7 @@ impl BinaryConfig {
                 BinaryReduction::Mean(BinaryDenominator::WeightSum) => 3,
                 BinaryReduction::Mean(BinaryDenominator::SampleWeightSum) => 4,
                 BinaryReduction::Mean(BinaryDenominator::External) => 5,
+                BinaryReduction::Mean(BinaryDenominator::Columns) => 6,
             },
         };
         if variant.storage_buffers() > 8 {
@@ -237,14 +278,17 @@ impl BinaryConfig {
         Program::from_source(device, stage, self.caps, variant.workgroup_size, source)
     }
 
-    /// Words from the first to the last of some elements, where they take most.
+    /// Elements that lie without a gap: those of a row, class-first those of `inner` rows.
+    fn block(&self) -> u32 {
+        self.shape.classes * self.shape.inner
+    }
+
+    /// The words from the first to the last of some elements, where they take most.
     fn span(&self, elements: u64) -> u64 {
+        let block = u64::from(self.block());
         match self.variant.dense {
             true => elements,
-            false => {
-                (elements + u64::from(self.shape.classes)).div_ceil(self.shape.classes.into())
-                    * u64::from(self.shape.row_stride)
-            }
+            false => (elements + block).div_ceil(block) * u64::from(self.shape.row_stride),
         }
     }
 
@@ -259,10 +303,10 @@ impl BinaryConfig {
         if self.span(all.into()) <= words {
             return Ok(if all == 0 { Vec::new() } else { vec![ElementTile { first: 0, elements: all }] });
         }
-        let columns = u64::from(self.shape.classes);
+        let block = u64::from(self.block());
         let most = match self.variant.dense {
             true => words,
-            false => (words / u64::from(self.shape.row_stride) * columns).saturating_sub(columns),
+            false => (words / u64::from(self.shape.row_stride) * block).saturating_sub(block),
         } / group
             * group;
         if most == 0 {
@@ -274,9 +318,28 @@ impl BinaryConfig {
         Ok(firsts.map(|first| ElementTile { first, elements: step.min(all - first) }).collect())
     }
 
+    /// The least multiple of `rows` that is whole blocks.
+    pub(crate) fn rows_of_whole_blocks(&self, rows: u32) -> Option<u32> {
+        let gcd = |mut a: u32, mut b: u32| {
+            while b > 0 {
+                (a, b) = (b, a % b);
+            }
+            a
+        };
+        (self.shape.inner / gcd(self.shape.inner, rows)).checked_mul(rows)
+    }
+
     /// The word of an element in the layout of the logits.
     pub(crate) fn word(&self, element: u32) -> u64 {
-        self.shape.index(element / self.shape.classes, element % self.shape.classes)
+        let block = self.block();
+        u64::from(element / block) * u64::from(self.shape.row_stride) + u64::from(element % block)
+    }
+
+    /// The rows whose elements a tile has; class-first, of its blocks.
+    pub(crate) fn rows_of(&self, tile: &ElementTile) -> Range<u32> {
+        let (block, inner) = (self.block(), self.shape.inner);
+        let last = tile.elements.saturating_sub(1) + tile.first;
+        tile.first / block * inner..(last / block + 1) * inner
     }
 
     /// What a shader is told about a tile, but for the bases, the width of the grid and the partial sums.
@@ -287,12 +350,15 @@ impl BinaryConfig {
             PosWeight::Live { min, max, .. } => (min, max),
             _ => (0.0, 0.0),
         };
+        let clip = spec.scores.clip().unwrap_or(BinaryClip { eps: 0.25, log_eps: 0.0 });
         BinaryParams {
             elements: tile.elements,
             columns: shape.classes,
             row_stride: shape.row_stride,
-            first_column: tile.first % shape.classes,
-            first_element: tile.first,
+            inner: shape.inner,
+            block: self.block(),
+            first_within: tile.first % self.block(),
+            first_row: tile.first / self.block() * shape.inner,
             batch_elements: self.elements(),
             partials_at: 2 * self.factor_pairs(),
             column_groups: 1,
@@ -301,6 +367,12 @@ impl BinaryConfig {
             alpha_negative: 1.0 - alpha,
             smoothing_scale: 1.0 - spec.label_smoothing,
             smoothing_half: spec.label_smoothing / 2.0,
+            clip_eps: clip.eps as f32,
+            clip_least: at_least(clip.eps),
+            clip_logit: -at_least(-clip.largest_logit()),
+            clip_odds: (clip.eps / (1.0 - clip.eps)) as f32,
+            log_eps: clip.log_eps as f32,
+            threshold: ordered(-at_least(-spec.threshold_score())),
             // NaN is told by its bits.
             ignore_value: spec.ignore_value.filter(|value| !value.is_nan()).unwrap_or_default(),
             pos_weight_min: min,
@@ -308,6 +380,24 @@ impl BinaryConfig {
             ..BinaryParams::default()
         }
     }
+}
+
+/// Whether elements follow each other without padding.
+fn is_dense(shape: &Shape) -> bool {
+    shape.row_stride == shape.classes * shape.inner || shape.rows <= shape.inner
+}
+
+/// The least `f32` that is at least `x`: comparing an `f32` with either is the same.
+fn at_least(x: f64) -> f32 {
+    let nearest = x as f32;
+    if f64::from(nearest) < x { nearest.next_up() } else { nearest }
+}
+
+/// A number whose order among integers is that of `x` among floats, for comparisons that flush nothing.
+fn ordered(x: f32) -> i32 {
+    // Adding 0 takes the sign of -0.
+    let bits = (x + 0.0).to_bits() as i32;
+    if bits < 0 { bits ^ 0x7fff_ffff } else { bits }
 }
 
 #[cfg(test)]
@@ -336,6 +426,8 @@ mod tests {
             Shape::new(40_000_000, 7).with_row_stride(9),
             Shape::new(100, 16_000_000),
             Shape::new(90, 10_000_001).with_row_stride(10_000_003),
+            Shape::class_first(50, 3, 1_000_000),
+            Shape::class_first(400, 21, 1_001).with_row_stride(300_000),
         ] {
             let config = BinaryConfig::with_capabilities(
                 caps,
@@ -352,10 +444,21 @@ mod tests {
                 let words = config.word(next - 1) - config.word(tile.first) + 1;
                 assert!(words * 4 + 256 <= caps.max_binding_size, "{shape:?} {tile:?}");
                 // Positions within the tile fit as well.
-                assert!(u64::from(tile.elements) + u64::from(shape.classes) < 1 << 32);
+                assert!(u64::from(tile.elements) + u64::from(shape.classes * shape.inner) < 1 << 32);
             }
             assert_eq!(next, config.elements());
         }
+    }
+
+    #[test]
+    fn thresholds_are_the_same_in_f32() {
+        for x in [0.1, 1e-7, 0.3, -16.118_095_550_958_316, 0.0, 0.5] {
+            let least = at_least(x);
+            assert!(f64::from(least) >= x && f64::from(least.next_down()) < x, "{x}");
+        }
+        let floats = [f32::NEG_INFINITY, -1.0, -1e-45, 0.0, 1e-45, 1.0, f32::INFINITY].map(ordered);
+        assert!(floats.is_sorted_by(|a, b| a < b), "{floats:?}");
+        assert_eq!(ordered(-0.0), ordered(0.0));
     }
 
     #[test]
@@ -383,5 +486,10 @@ mod tests {
         assert!(message.starts_with("grad_out is set; with element_weights, sample_weights"), "{message}");
         let message = with(&BinaryOptions::default(), Shape::new(1 << 20, 1 << 13)).unwrap_err();
         assert_eq!(message, "number of elements is 8589934592; the device allows 4294967295");
+        let half = BinaryOptions { dtype: Dtype::F16, ..BinaryOptions::default() };
+        assert!(with(&half, Shape::new(3, 5)).is_ok());
+        assert!(with(&half, Shape::new(3, 6).with_row_stride(8)).is_ok());
+        let message = with(&half, Shape::new(3, 5).with_row_stride(6)).unwrap_err();
+        assert!(message.starts_with("dtype is F16; 16-bit elements lie two to a word"), "{message}");
     }
 }

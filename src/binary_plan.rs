@@ -6,7 +6,7 @@ use crate::binary_tolerance::binary_tolerances;
 use crate::cpu;
 use crate::error::{BindError, HistoryError, HostError, PlanError};
 use crate::history::CountHistory;
-use crate::host::read;
+use crate::host::{clear_padding, read};
 use crate::kernels::{
     BinaryCountsBuffers, BinaryCountsKernel, BinaryCrossEntropyBuffers, BinaryCrossEntropyKernel,
     BinaryTableLayout, BoundBinaryCrossEntropy, HistoryProgram,
@@ -20,10 +20,11 @@ use crate::validate::Validation;
 use wgpu::BufferUsages;
 
 /// The buffers of one batch of a sigmoid loss. Each is (buffer, offset, size); offsets are multiples of 4, and what is
-/// written lies in a buffer of its own. Everything by element is `f32` in the layout of the logits.
+/// written lies in a buffer of its own. Everything by element is in the layout of the logits; logits and their gradients are
+/// of `BinaryOptions::dtype`, the rest `f32`.
 #[derive(Clone, Debug)]
 pub struct BinaryBatch<'a> {
-    /// `[rows, columns]`. Overwritten where `BinaryOptions::in_place` is set.
+    /// `[rows, columns]`: logits, or what `BinaryScores` says. Overwritten where `BinaryOptions::in_place` is set.
     pub logits: wgpu::BufferBinding<'a>,
     /// `[rows, columns]`, from 0 to 1.
     pub targets: wgpu::BufferBinding<'a>,
@@ -300,7 +301,9 @@ impl BinaryCrossEntropy {
             create_buffer(device, name, bytes.len() as u64, in_out, Some(bytes))
         };
         let optional = |name, slice: Option<&[f32]>| slice.map(|slice| make(name, slice)).transpose();
-        let logits = make("logits", inputs.logits)?;
+        let stored = options.dtype.encode(inputs.logits);
+        let stored_bytes = stored.len() as u64;
+        let logits = create_buffer(device, "logits", stored_bytes, in_out, Some(&stored))?;
         let targets = make("targets", inputs.targets)?;
         let element_weights = optional("element_weights", inputs.element_weights)?;
         let sample_weights = optional("sample_weights", inputs.sample_weights)?;
@@ -316,10 +319,11 @@ impl BinaryCrossEntropy {
         let external = inputs.external_denominator;
         let external = optional("external_denominator", external.as_ref().map(std::slice::from_ref))?;
         let bytes = size_of_val(inputs.logits) as u64;
-        let empty =
-            |name, wanted: bool| wanted.then(|| create_buffer(device, name, bytes, in_out, None)).transpose();
-        let grads = empty("logit_grads", !options.in_place)?;
-        let losses = empty("element_losses", options.element_losses)?;
+        let empty = |name, wanted: bool, bytes| {
+            wanted.then(|| create_buffer(device, name, bytes, in_out, None)).transpose()
+        };
+        let grads = empty("logit_grads", !options.in_place, stored_bytes)?;
+        let losses = empty("element_losses", options.element_losses, bytes)?;
         let binding = wgpu::Buffer::as_entire_buffer_binding;
         let step = self.bind(
             device,
@@ -343,8 +347,10 @@ impl BinaryCrossEntropy {
         let layout = BinaryTableLayout::new(&self.config);
         let head = layout.factors() + layout.factors_size();
         let table = read(device, queue, "table", &self.table_buffer, head).await?;
+        let grads = grads.as_ref().unwrap_or(&logits);
         let mut logit_grads =
-            floats(&read(device, queue, "logit_grads", grads.as_ref().unwrap_or(&logits), bytes).await?);
+            options.dtype.decode(&read(device, queue, "logit_grads", grads, stored_bytes).await?);
+        logit_grads.truncate(inputs.logits.len());
         if options.in_place {
             // Padding keeps the caller's logits there; in an output it is 0.
             clear_padding(shape, &mut logit_grads);
@@ -401,8 +407,11 @@ impl BinaryCrossEntropy {
             queue.write_buffer(buffer, 0, history.as_bytes());
         }
         let got = got?;
-        let want = cpu::compute_binary(self.config.spec(), self.config.shape(), inputs)?;
-        Ok(Validation::of_binary(&self.config, inputs, &got, &want))
+        // The oracle sees what the device sees: logits as they are stored.
+        let logits = self.config.options().dtype.round(inputs.logits);
+        let inputs = BinaryInputs { logits: &logits, ..*inputs };
+        let want = cpu::compute_binary(self.config.spec(), self.config.shape(), &inputs)?;
+        Ok(Validation::of_binary(&self.config, &inputs, &got, &want))
     }
 
     /// [`BinaryCrossEntropy::validate`], waiting.
@@ -443,6 +452,7 @@ impl Validation {
             count("nonfinite", t.nonfinite, w.nonfinite),
             count("first_bad", t.first_bad.unwrap_or(u32::MAX), w.first_bad.unwrap_or(u32::MAX)),
             count("correct", t.correct, w.correct),
+            one("correct_weight", t.correct_weight, w.correct_weight, allowed.correct_weight),
             count("nonzero", t.nonzero, w.nonzero),
         ];
         // A plan need not write each element's loss.
@@ -510,15 +520,6 @@ fn sizes(config: &BinaryConfig) -> [(&'static str, u64); 5] {
         ("history", live(CountHistory::size(over, counters(config)))),
         ("counted", if over == CountsOver::Batch { 0 } else { live(u64::from(counters(config)) * 4) }),
     ]
-}
-
-/// Sets everything between the rows to 0.
-fn clear_padding(shape: &Shape, values: &mut [f32]) {
-    let columns = shape.classes as usize;
-    for row in values.chunks_mut(shape.row_stride as usize) {
-        let used = columns.min(row.len());
-        row[used..].fill(0.0);
-    }
 }
 
 fn floats(bytes: &[u8]) -> Vec<f32> {

@@ -7,20 +7,27 @@
 //!   logarithm, `2^-21` absolute. `softplus` adds a rounding.
 //! * `1 / (1 + e)` and `e / (1 + e)` are within a division, an addition and their share of `E`.
 //! * Both sides' errors add up absolutely: for soft targets the slope is a difference.
+//! * Clipped probabilities: the smaller of `p` and `1 - p`, `c`, is off by its own error, or by a rounding of the clip.
+//!   `-log(c + log_eps)` has the relative error of its argument, and WGSL's logarithm, 3 ulp or `2^-21` near 1; the other
+//!   cost is the series of `d / (1 - d)`, `d = c - log_eps`, a difference with the absolute errors of its parts. Slopes
+//!   are quotients. What is clipped is told by comparing numbers that are not rounded, so that no slope jumps.
 //! * `m^gamma = exp(gamma log m)`: the relative error of `m`, and the absolute one of the logarithm, times `gamma`, and one
 //!   exponential of an argument `gamma |log m|`.
 //! * Targets smoothed, multiplied by factors and weighted are a few roundings each.
 //!
 //! Sums of `n` terms, one after the other, add `n U` of the sum of their absolute values.
 
-use crate::binary::{BinaryInputs, BinaryOutput, PosWeight};
+use crate::binary::{BinaryClip, BinaryInputs, BinaryOutput, BinaryScores, PosWeight};
 use crate::binary_config::BinaryConfig;
-use crate::cpu::BinaryElement;
+use crate::config::Dtype;
+use crate::cpu::{BinaryElement, BinarySides};
 use crate::tolerance::{FLUSHED, LOG_NEAR_ONE, U, ULP, over_error};
 use crate::wgsl::{ELEMENTS_PER_GROUP, Stage, positions_per_group};
 
 /// Relative error of a division.
 const DIVISION: f64 = 2.5 * ULP;
+/// The least number above 0 of an `f32`.
+const DENORMAL: f64 = f32::MIN_POSITIVE as f64 * f32::EPSILON as f64;
 /// Relative error of the series of `log(1 + e)`: its arithmetic, and the first term left out.
 const SERIES: f64 = 8.0 * ULP + 1e-8;
 /// Relative error of a smoothed target, as far as both its terms are positive, or of `1 - t`.
@@ -39,6 +46,8 @@ pub struct BinaryTolerances {
     pub weight_sum: f64,
     /// For [`BinaryTotals::sample_weight_sum`](crate::BinaryTotals::sample_weight_sum).
     pub sample_weight_sum: f64,
+    /// For [`BinaryTotals::correct_weight`](crate::BinaryTotals::correct_weight).
+    pub correct_weight: f64,
     /// In the layout of the logits.
     pub element_losses: Vec<f64>,
     /// In the layout of the logits.
@@ -70,79 +79,189 @@ fn count_additions(config: &BinaryConfig) -> f64 {
     f64::from(positions.min(block)) / lanes + f64::from(positions.div_ceil(block)) / lanes + 2.0 * lanes + 4.0
 }
 
+/// The errors of [`BinarySides`], absolute.
+struct SideErrors {
+    larger: f64,
+    smaller: f64,
+    positive: f64,
+    negative: f64,
+    pull: f64,
+    push: f64,
+}
+
+/// The error of `log_1p_four(e)`, given that of `e`.
+fn log_1p_error(e: f64, e_error: f64) -> f64 {
+    e_error / (1.0 + e) + e.ln_1p() * SERIES + FLUSHED + if e > 0.4 { LOG_NEAR_ONE } else { 0.0 }
+}
+
+/// The errors of the costs of a clipped probability, the likely and the unlikely one: `least` is the smaller.
+fn clipped_errors(clip: BinaryClip, least: f64, least_error: f64) -> (f64, f64) {
+    let d = least - clip.log_eps;
+    let d_error = least_error + U * (clip.log_eps + d.abs()) + FLUSHED;
+    let rest = if d >= 0.0 { d / (1.0 - d) } else { -d };
+    let likely = log_1p_error(rest, d_error / (1.0 - d).powi(2) + rest * (DIVISION + U));
+    let sum = least + clip.log_eps;
+    let log = sum.ln().abs() * 3.0 * ULP + if sum > 0.45 { LOG_NEAR_ONE } else { 0.0 };
+    (likely, (least_error + U * clip.log_eps) / sum + U + log)
+}
+
+impl SideErrors {
+    fn of(element: &BinaryElement, sides: &BinarySides) -> Self {
+        let x = element.x;
+        let above = sides.p > sides.p_not;
+        let ordered =
+            |likely: f64, unlikely: f64| if above { (likely, unlikely) } else { (unlikely, likely) };
+        if let BinaryScores::Probs(clip) = element.scores {
+            // 1 - p is exact where p is at least 1/2.
+            let smaller = if above { FLUSHED } else { sides.p * U + FLUSHED };
+            let larger = if above { 0.0 } else { U };
+            let (p_error, p_not_error) = (FLUSHED, if above { FLUSHED } else { U });
+            let least = sides.p.min(sides.p_not);
+            let inside = least >= clip.eps;
+            let (likely, unlikely) = match inside {
+                true => clipped_errors(clip, least, smaller),
+                false => clipped_errors(clip, clip.eps, clip.eps * U),
+            };
+            let (positive, negative) = ordered(likely, unlikely);
+            let quotient = |slope: f64, p: f64, p_error: f64| match inside {
+                true => slope * (DIVISION + 2.0 * U + p_error / (p + clip.log_eps)),
+                false => 0.0,
+            };
+            let pull = quotient(sides.pull, sides.p, p_error);
+            let push = quotient(sides.push, sides.p_not, p_not_error);
+            return Self { larger, smaller, positive, negative, pull, push };
+        }
+        let e = (-x.abs()).exp();
+        let e_error = if x.abs() > 1e3 { 1.0 } else { ULP * (3.0 + 2.0 * x.abs()) };
+        let share = e / (1.0 + e) * e_error + 2.0 * U + DIVISION;
+        let larger = share / (1.0 + e);
+        let smaller = e / (1.0 + e) * (share + e_error) + FLUSHED;
+        let (push, pull) = ordered(larger, smaller);
+        let log = log_1p_error(e, e * e_error);
+        let Some(clip) = element.scores.clip() else {
+            return Self { larger, smaller, positive: log, negative: log, pull, push };
+        };
+        let inside = x.abs() <= clip.largest_logit();
+        if clip.log_eps == 0.0 {
+            // At the clip the logit is rounded, and so are the odds.
+            let odds = clip.eps / (1.0 - clip.eps);
+            let (likely, unlikely) = match inside {
+                true => (log, log),
+                false => {
+                    let likely = log_1p_error(odds, odds * U);
+                    (likely, likely + ULP * clip.largest_logit())
+                }
+            };
+            let (positive, negative) = ordered(likely, unlikely);
+            let inside = |error: f64| if inside { error } else { 0.0 };
+            return Self { larger, smaller, positive, negative, pull: inside(pull), push: inside(push) };
+        }
+        let (likely, unlikely) = match inside {
+            true => clipped_errors(clip, sides.p.min(sides.p_not), smaller),
+            false => clipped_errors(clip, clip.eps, clip.eps * U),
+        };
+        let (positive, negative) = ordered(likely, unlikely);
+        let (p_error, p_not_error) = ordered(larger, smaller);
+        let (p_relative, p_not_relative) = (p_error / sides.p, p_not_error / sides.p_not);
+        let quotient = |slope: f64, relative: f64| match inside {
+            true => slope * (DIVISION + 3.0 * U + p_relative + p_not_relative + relative) + FLUSHED,
+            false => 0.0,
+        };
+        let pull = quotient(sides.pull, p_relative);
+        let push = quotient(sides.push, p_not_relative);
+        Self { larger, smaller, positive, negative, pull, push }
+    }
+}
+
 /// The errors of one element's loss and slope, but for the errors of its factors.
 struct ElementErrors {
     loss: f64,
     slope: f64,
 }
 
+/// A power of `m`, and how far off it may be, relatively: `of_m` is the relative error of `m`.
+fn power(m: f64, exponent: f64, of_m: f64) -> (f64, f64) {
+    // Where m is nearly flushed, its power may be 0, or that of the least normal number, which the kernel takes instead; it
+    // then goes with a slope and a loss near 0.
+    if m <= 0.0 {
+        return (0.0, 0.0);
+    }
+    if m <= 8.0 * FLUSHED {
+        let value = m.powf(exponent);
+        return (value, (m.max(FLUSHED).powf(exponent) / value).max(1.0));
+    }
+    let log = m.ln().abs();
+    let log_error = if m >= 0.4 { LOG_NEAR_ONE } else { 0.0 } + 3.0 * ULP * log;
+    let (size, argument) = (exponent.abs(), exponent.abs() * log);
+    let error = size * (of_m + log_error) + ULP * (3.0 + 2.0 * argument) + 2.0 * U * argument;
+    (m.powf(exponent), error.min(1.0))
+}
+
 impl ElementErrors {
     /// `gamma` 0 is no focal power; `weight` is the relative error of the factors.
     fn of(element: &BinaryElement, gamma: f64, weight: f64) -> Self {
         let BinaryElement { x, a, b, t, t_not, .. } = *element;
-        let e = (-x.abs()).exp();
-        let e_error = if x.abs() > 1e3 { 1.0 } else { ULP * (3.0 + 2.0 * x.abs()) };
-        let log = e.ln_1p();
-        let mut log_error = log * (e_error + SERIES) + FLUSHED;
-        if e > 0.4 {
-            log_error += LOG_NEAR_ONE;
-        }
-        let share = e / (1.0 + e) * e_error + 2.0 * U + DIVISION;
-        let (larger, smaller) = (1.0 / (1.0 + e), e / (1.0 + e));
-        let larger_error = larger * share;
-        let smaller_error = smaller * (share + e_error) + FLUSHED;
-        let above = x > 0.0;
-        let ordered = |a: f64, b: f64| if above { (a, b) } else { (b, a) };
-        let (p, p_not) = ordered(larger, smaller);
-        let (p_error, p_not_error) = ordered(larger_error, smaller_error);
+        let sides = element.sides();
+        let errors = SideErrors::of(element, &sides);
         let side = TARGET + weight + 2.0 * U;
-        let soft = |weight: f64, x: f64| if weight == 0.0 { 0.0 } else { weight.abs() * (x.max(0.0) + log) };
-        let absolute = soft(a, -x) + soft(b, x);
-        let ce = absolute * (side + 2.0 * U) + (a.abs() + b.abs()) * log_error;
-        let slope_size = b.abs() * p + a.abs() * p_not;
-        let slope = slope_size * (side + 2.0 * U) + b.abs() * p_error + a.abs() * p_not_error;
-        let infinite = !x.is_finite();
+        let times = |weight: f64, cost: f64| if weight == 0.0 { 0.0 } else { weight.abs() * cost.abs() };
+        let absolute = times(a, sides.positive) + times(b, sides.negative);
+        let ce = absolute * (side + 2.0 * U) + a.abs() * errors.positive + b.abs() * errors.negative;
+        let slope_size = times(b, sides.push) + times(a, sides.pull);
+        let slope = slope_size * (side + 2.0 * U) + b.abs() * errors.push + a.abs() * errors.pull;
+        let infinite = absolute.is_infinite();
         if gamma == 0.0 {
             return Self { loss: if infinite { 0.0 } else { ce }, slope };
         }
+        let probs = matches!(element.scores, BinaryScores::Probs(_));
+        let above = sides.p > sides.p_not;
         let (near, far) = if above { (t_not, t) } else { (t, t_not) };
-        let sum = far * e + near;
-        let m = (sum / (1.0 + e)).max(0.0);
-        let size = near.abs() + far.abs() * e;
-        let sum_error = size * (TARGET + 2.0 * U) + far.abs() * (e * e_error + FLUSHED);
-        // Where m is nearly flushed, all of the power is in doubt; it then goes with a slope and a loss near 0.
-        let (focus, focus_error) = if m <= 8.0 * FLUSHED {
-            (m.powf(gamma), 1.0)
-        } else {
-            let log = m.ln();
-            let log_error = if m >= 0.4 { LOG_NEAR_ONE } else { 0.0 } + 3.0 * ULP * log.abs();
-            let argument = gamma * log.abs();
-            let of_m = sum_error / sum + share;
-            (m.powf(gamma), gamma * (of_m + log_error) + ULP * (3.0 + 2.0 * argument) + 2.0 * U * argument)
+        let (larger, smaller) = (sides.p.max(sides.p_not), sides.p.min(sides.p_not));
+        let m = (near * larger + far * smaller).max(0.0);
+        let size = near.abs() * larger + far.abs() * smaller;
+        let m_error =
+            size * (TARGET + 2.0 * U) + near.abs() * errors.larger + far.abs() * errors.smaller + FLUSHED;
+        let of_m = if m > 0.0 { m_error / m } else { 0.0 };
+        let (focus, focus_error) = power(m, gamma, of_m);
+        // The power's slope over 1 - 2 t, and its relative error.
+        let (turn, turn_error) = match () {
+            () if probs && m == 0.0 => (if gamma == 1.0 { 1.0 } else { 0.0 }, 0.0),
+            () if probs => {
+                let (power, error) = power(m, gamma - 1.0, of_m);
+                (gamma * power, error + 2.0 * U)
+            }
+            () => {
+                let ratio = match () {
+                    () if near == 0.0 => larger,
+                    () if m > 0.0 => smaller / m * larger,
+                    () => 0.0,
+                };
+                let relative =
+                    errors.larger / larger + if smaller > 0.0 { errors.smaller / smaller } else { 0.0 };
+                (gamma * focus * ratio, focus_error + of_m + relative + DIVISION + 6.0 * U)
+            }
         };
-        let focus_error = focus_error.min(1.0);
-        let ratio = match () {
-            () if near == 0.0 => larger,
-            () if sum > 0.0 => e / sum * larger,
-            () => 0.0,
-        };
-        let turn_size = gamma * ratio * (t_not.abs() + t.abs());
-        let turn = gamma * ratio * (t_not - t).abs();
-        let turning = if turn == 0.0 { 0.0 } else { turn * absolute };
-        let of_sum = if sum > 0.0 { sum_error / sum } else { 0.0 };
+        let turn_size = turn * (t_not.abs() + t.abs());
+        let turning = if turn_size == 0.0 { 0.0 } else { turn_size * absolute };
         let mut turning_error = 0.0;
         if turn_size > 0.0 {
-            let of_turn = turn_size * (TARGET + U) + turn * (e_error + of_sum + share + DIVISION + 6.0 * U);
-            turning_error = of_turn * absolute + turn * ce;
+            let difference = turn * (t_not - t).abs() * turn_error + turn_size * (TARGET + U);
+            turning_error = difference * absolute + turn_size * ce;
         }
-        let whole = slope_size + turning;
-        let lost = FLUSHED * (1.0 + whole);
+        let whole = focus * slope_size + turning;
+        // Of a turn that is flushed, and of one that should be 0 and is the least denormal, the cost makes more.
+        let cost = if x.is_infinite() { 0.0 } else { absolute };
+        let lost_turn = (turn_size.min(FLUSHED) + 2.0 * gamma * DENORMAL) * cost;
         Self {
             loss: match infinite {
                 true => 0.0,
                 false => focus * (ce + absolute * (focus_error + 2.0 * U)) + FLUSHED * (1.0 + absolute),
             },
-            slope: focus * (slope + turning_error + whole * (focus_error + 3.0 * U)) + lost,
+            slope: focus * (slope + slope_size * (focus_error + 2.0 * U))
+                + turning_error
+                + whole * 2.0 * U
+                + FLUSHED * (1.0 + whole + slope_size)
+                + lost_turn,
         }
     }
 }
@@ -224,8 +343,18 @@ pub fn binary_tolerances(
             let grad_out = inputs.grad_out.map_or(1.0, |grad_out| f64::from(grad_out[at]));
             let scale = if d == 0.0 { 0.0 } else { (grad_out / d).abs() };
             let scale_error = factor_error + 3.0 * U + DIVISION + denominator_error;
-            logit_grads[at] =
-                scale * (size * errors.slope + slope.abs() * scale_error + FLUSHED * (1.0 + size)) + FLUSHED;
+            let stored = match config.options().dtype {
+                Dtype::F32 => 0.0,
+                // One unit in the last place: WGSL does not say which way it rounds. Below 2^-14 the spacing stays, and
+                // nothing is larger than the largest.
+                Dtype::F16 => {
+                    let grad = want.logit_grads[at].abs();
+                    grad / 1024.0 + 6.0e-8 + (grad - 65504.0).max(0.0)
+                }
+                Dtype::Bf16 => want.logit_grads[at].abs() / 128.0,
+            };
+            let own = size * errors.slope + slope.abs() * scale_error + FLUSHED * (1.0 + size);
+            logit_grads[at] = scale * own + FLUSHED + stored;
         }
     }
     let loss = match d {
@@ -238,6 +367,8 @@ pub fn binary_tolerances(
         denominator: denominator + FLUSHED,
         weight_sum,
         sample_weight_sum,
+        // The same sum over fewer terms.
+        correct_weight: sample_weight_sum,
         element_losses,
         logit_grads,
         binary_counts,

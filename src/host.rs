@@ -218,7 +218,7 @@ fn two_hot_words(inputs: &Inputs<'_>) -> Vec<u32> {
 }
 
 /// Sets everything between the rows to 0.
-fn clear_padding(shape: &Shape, values: &mut [f32]) {
+pub(crate) fn clear_padding(shape: &Shape, values: &mut [f32]) {
     let mut used = vec![false; values.len()];
     for row in 0..shape.rows {
         for class in 0..shape.classes {

@@ -23,7 +23,8 @@ pub mod tolerance;
 mod validate;
 pub mod wgsl;
 pub use binary::{
-    BinaryDenominator, BinaryInputs, BinaryOutput, BinaryReduction, BinarySpec, BinaryTotals, PosWeight,
+    BinaryClip, BinaryDenominator, BinaryInputs, BinaryOutput, BinaryReduction, BinaryScores, BinarySpec,
+    BinaryTotals, PosWeight,
 };
 pub use binary_config::{BinaryConfig, BinaryOptions, BinaryParams, ElementTile};
 #[cfg(not(target_family = "wasm"))]

@@ -14,7 +14,7 @@ mod binary;
 mod embed;
 
 pub(crate) use binary::positions_per_group;
-pub use binary::{BinaryVariant, ELEMENTS_PER_GROUP};
+pub use binary::{BinaryVariant, ELEMENTS_PER_GROUP, ScoreKind};
 pub use embed::{Embedding, embedded, grid, uses_subgroups, workgroups};
 
 macro_rules! shader {
@@ -53,6 +53,9 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/add_mass.wgsl"),
     shader!("parts/add_row.wgsl"),
     shader!("parts/adjust.wgsl"),
+    shader!("parts/binary_clip.wgsl"),
+    shader!("parts/binary_element_f32.wgsl"),
+    shader!("parts/binary_element_half.wgsl"),
     shader!("parts/binary_element_weights_given.wgsl"),
     shader!("parts/binary_element_weights_none.wgsl"),
     shader!("parts/binary_factors.wgsl"),
@@ -62,9 +65,15 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/binary_grads_separate.wgsl"),
     shader!("parts/binary_losses_given.wgsl"),
     shader!("parts/binary_losses_none.wgsl"),
+    shader!("parts/binary_numerics.wgsl"),
     shader!("parts/binary_params.wgsl"),
     shader!("parts/binary_sample_weights_given.wgsl"),
     shader!("parts/binary_sample_weights_none.wgsl"),
+    shader!("parts/binary_scores_logits.wgsl"),
+    shader!("parts/binary_scores_probs.wgsl"),
+    shader!("parts/binary_scores_sigmoid_probs.wgsl"),
+    shader!("parts/binary_sides.wgsl"),
+    shader!("parts/binary_sigmoid.wgsl"),
     shader!("parts/binary_sums.wgsl"),
     shader!("parts/binary_table.wgsl"),
     shader!("parts/binary_targets.wgsl"),
@@ -299,9 +308,10 @@ impl Strategy {
 }
 
 /// How logits lie in memory, and how they are loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Element {
     /// `f32`, one at a time, any stride.
+    #[default]
     F32,
     /// `f32`, four at a time: classes, stride and base are multiples of four, class-last.
     F32x4,

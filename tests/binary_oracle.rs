@@ -1,14 +1,12 @@
-//! The oracle of the sigmoid losses: central differences, and cases computed with PyTorch, torchvision and Keras.
+//! The oracle of the sigmoid losses: central differences and properties. `tests/oracle/goldens.rs` runs the cases of
+//! PyTorch, torchvision and Keras.
 
-#[path = "support/golden.rs"]
-mod golden;
-
-use golden::{Case, Goldens, Part};
+use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use wgpu_cross_entropy::{
-    BinaryDenominator, BinaryInputs, BinaryOutput, BinaryReduction, BinarySpec, CountsOver, PosWeight, Shape,
-    cpu,
+    BinaryClip, BinaryDenominator, BinaryInputs, BinaryOutput, BinaryReduction, BinaryScores, BinarySpec,
+    CountsOver, PosWeight, Shape, cpu,
 };
 
 /// Every option by itself and in company: hard and soft targets, every source of factors, every denominator.
@@ -59,62 +57,174 @@ fn specs() -> Vec<BinarySpec> {
             element_weights: true,
             sample_weights: true,
             reduction: mean(BinaryDenominator::External),
+            ..plain.clone()
         },
+        BinarySpec { reduction: mean(BinaryDenominator::Columns), sample_weights: true, ..plain.clone() },
     ]
 }
 
-/// The derivative of `loss` with respect to every logit, by central differences of two step lengths (Richardson).
-#[test]
-fn gradients_are_derivatives() {
-    let shape = Shape::new(8, 3).with_row_stride(4);
+/// Keras 3's clip, Keras 2's, and one that one sees.
+fn clips() -> [BinaryClip; 3] {
+    [
+        BinaryClip::default(),
+        BinaryClip { log_eps: 1e-7, ..BinaryClip::default() },
+        BinaryClip { eps: 0.1, log_eps: 0.02 },
+    ]
+}
+
+/// The derivative of `loss` with respect to every score, by central differences of two step lengths (Richardson).
+fn derivatives(spec: &BinarySpec, shape: &Shape, scores: &[f32], step: f32) -> usize {
     let mut rng = StdRng::seed_from_u64(5);
     let len = shape.logits_len() as usize;
-    // Multiples of the steps, so that x + h is exact in f32.
-    let logits: Vec<f32> = (0..len).map(|_| rng.random_range(-1500..1500) as f32 / 256.0).collect();
     let kinds = [0.0, 1.0, 1.0, 0.0, 0.3, -1.0, 0.9];
     let targets: Vec<f32> = (0..len).map(|i| kinds[i % kinds.len()]).collect();
     let element_weights: Vec<f32> = (0..len).map(|_| rng.random_range(0..8) as f32 / 4.0).collect();
     let sample_weights: Vec<f32> = (0..shape.rows).map(|row| 0.5 + row as f32).collect();
-    let mut checked = 0;
-    for spec in specs() {
-        let with = |logits: &[f32]| {
-            let external = spec.reduction == BinaryReduction::Mean(BinaryDenominator::External);
-            let inputs = BinaryInputs {
-                logits,
-                targets: &targets,
-                element_weights: spec.element_weights.then_some(&element_weights[..]),
-                sample_weights: spec.sample_weights.then_some(&sample_weights[..]),
-                grad_out: None,
-                external_denominator: external.then_some(7.5),
-            };
-            cpu::compute_binary(&spec, &shape, &inputs).unwrap()
+    let with = |scores: &[f32]| {
+        let external = spec.reduction == BinaryReduction::Mean(BinaryDenominator::External);
+        let inputs = BinaryInputs {
+            logits: scores,
+            targets: &targets,
+            element_weights: spec.element_weights.then_some(&element_weights[..]),
+            sample_weights: spec.sample_weights.then_some(&sample_weights[..]),
+            grad_out: None,
+            external_denominator: external.then_some(7.5),
         };
-        let grads = with(&logits).logit_grads;
-        for row in 0..shape.rows {
-            for column in 0..shape.classes {
-                let at = shape.index(row, column) as usize;
-                let slope = |h: f32| {
-                    let moved = |by: f32| {
-                        let mut logits = logits.clone();
-                        logits[at] += by;
-                        with(&logits).totals.loss
-                    };
-                    (moved(h) - moved(-h)) / (2.0 * f64::from(h))
+        cpu::compute_binary(spec, shape, &inputs).unwrap()
+    };
+    let grads = with(scores).logit_grads;
+    let mut checked = 0;
+    for row in 0..shape.rows {
+        for column in 0..shape.classes {
+            let at = shape.index(row, column) as usize;
+            let slope = |h: f32| {
+                let moved = |by: f32| {
+                    let mut scores = scores.to_vec();
+                    scores[at] += by;
+                    with(&scores).totals.loss
                 };
-                let (wide, narrow) = (slope(1.0 / 128.0), slope(1.0 / 256.0));
-                let difference = (4.0 * narrow - wide) / 3.0;
-                // The rest is of the order h^4, and the rounding of the loss over h.
-                let allowed = 1e-8 * (1.0 + difference.abs());
-                assert!(
-                    (difference - grads[at]).abs() <= allowed,
-                    "{spec:?}\nrow {row}, column {column}: {} by formula, {difference} by differences",
-                    grads[at]
-                );
-                checked += 1;
-            }
+                (moved(h) - moved(-h)) / (2.0 * f64::from(h))
+            };
+            let (wide, narrow) = (slope(step), slope(step / 2.0));
+            let difference = (4.0 * narrow - wide) / 3.0;
+            // The rest is of the order h^4, and the rounding of the loss over h.
+            let allowed = 1e-8 * (1.0 + difference.abs());
+            assert!(
+                (difference - grads[at]).abs() <= allowed,
+                "{spec:?}\nrow {row}, column {column}: {} by formula, {difference} by differences",
+                grads[at]
+            );
+            checked += 1;
+        }
+    }
+    checked
+}
+
+#[test]
+fn gradients_are_derivatives() {
+    let shapes = [Shape::new(8, 3).with_row_stride(4), Shape::class_first(2, 3, 4).with_row_stride(13)];
+    let mut checked = 0;
+    for (shape, spec) in shapes.iter().flat_map(|shape| specs().into_iter().map(move |spec| (shape, spec))) {
+        let mut rng = StdRng::seed_from_u64(6);
+        let len = shape.logits_len() as usize;
+        // Multiples of the steps, so that x + h is exact in f32.
+        let logits: Vec<f32> = (0..len).map(|_| rng.random_range(-1500..1500) as f32 / 256.0).collect();
+        checked += derivatives(&spec, shape, &logits, 1.0 / 128.0);
+        for clip in clips() {
+            // Away from where the clip begins.
+            let limit = clip.largest_logit() as f32;
+            let near = |x: &f32| (x.abs() - limit).abs() < 1.0 / 32.0;
+            let logits: Vec<f32> = logits.iter().map(|x| if near(x) { x + 0.125 } else { *x }).collect();
+            let clipped = BinarySpec { scores: BinaryScores::SigmoidProbs(clip), ..spec.clone() };
+            checked += derivatives(&clipped, shape, &logits, 1.0 / 128.0);
+            let probs: Vec<f32> = (0..len).map(|_| rng.random_range(12..245) as f32 / 256.0).collect();
+            let near = |p: &f32| (p.min(1.0 - p) - clip.eps as f32).abs() < 1.0 / 512.0;
+            let probs: Vec<f32> = probs.iter().map(|p| if near(p) { 0.5 } else { *p }).collect();
+            let of_probs = BinarySpec { scores: BinaryScores::Probs(clip), ..spec.clone() };
+            checked += derivatives(&of_probs, shape, &probs, 1.0 / 4096.0);
         }
     }
     println!("{checked} derivatives of {} specs", specs().len());
+}
+
+/// Probabilities at and beyond the ends: the loss stays at the clip's, and nothing pulls there.
+#[test]
+fn probabilities_are_clipped() {
+    let keras3 = BinaryClip::default();
+    let keras2 = BinaryClip { log_eps: 1e-7, ..keras3 };
+    let with = |clip, gamma, p: f32, t: f32| {
+        let spec =
+            BinarySpec { scores: BinaryScores::Probs(clip), focal_gamma: gamma, ..BinarySpec::default() };
+        let output = one(&spec, p, t);
+        (output.totals.loss, output.logit_grads[0])
+    };
+    let (most, least) = (-1e-7f64.ln(), -(-1e-7f64).ln_1p());
+    const INF: f32 = f32::INFINITY;
+    for (p, t, loss) in [
+        (0.0, 1.0, most),
+        (1.0, 0.0, most),
+        (-0.5, 1.0, most),
+        (1.5, 0.0, most),
+        (INF, 0.0, most),
+        (-INF, 1.0, most),
+        (1e-8, 1.0, most),
+        (0.0, 0.0, least),
+        (1.0, 1.0, least),
+        (1.5, 1.0, least),
+    ] {
+        assert_eq!(with(keras3, 0.0, p, t), (loss, 0.0), "{p} {t}");
+        // The focal power is of the probability as it came, but for what lies outside.
+        let p_inside = f64::from(p.clamp(0.0, 1.0));
+        let m = if t == 1.0 { 1.0 - p_inside } else { p_inside };
+        let focal = with(keras3, 2.0, p, t).0;
+        assert!((focal - m * m * loss).abs() <= 1e-15 * loss, "{p} {t}: {focal}");
+    }
+    // The ends of the clip pass the gradient: in f32 the nearest to 1 that does is 0.99999988.
+    assert!(with(keras3, 0.0, 1e-7, 1.0).1 < -0.99e7 && with(keras3, 0.0, 0.999_999_9, 0.0).1 > 8e6);
+    // Keras 2: below 0 where the answer is sure and right, and at most -log(2e-7).
+    assert!((with(keras2, 0.0, 1.0, 1.0).0 + 0.0).abs() < 1e-13);
+    assert!((with(keras2, 0.0, 0.0, 1.0).0 + 2e-7f64.ln()).abs() < 1e-12);
+    // The focal power of what is clipped still turns; of 0 only the first power does.
+    let turn = with(keras3, 1.0, 0.0, 0.0).1;
+    assert!((turn / least - 1.0).abs() < 1e-12, "{turn}");
+    assert_eq!((with(keras3, 0.5, 0.0, 0.0).1, with(keras3, 2.0, 0.0, 0.0).1), (0.0, 0.0));
+    assert!(with(keras3, 0.0, f32::NAN, 1.0).0.is_nan());
+    // Logits: an infinite one is clipped like any other.
+    let spec = BinarySpec { scores: BinaryScores::SigmoidProbs(keras3), ..BinarySpec::default() };
+    for (x, t) in [(INF, 0.0), (-INF, 1.0), (3e38, 0.0), (-17.0, 1.0)] {
+        let output = one(&spec, x, t);
+        assert!((output.totals.loss - most).abs() < 1e-12 && output.logit_grads == [0.0], "{x} {t}");
+    }
+}
+
+/// Predicted positive is what is above the threshold, in each kind of scores; sample weights weigh it.
+#[test]
+fn accuracy_has_a_threshold() {
+    let shape = Shape::new(3, 2);
+    let probs = [0.2, 0.3, 0.6, 0.31, 0.9, 0.5];
+    let logits = probs.map(|p: f32| (p / (1.0 - p)).ln());
+    let targets = [0.0, 1.0, 1.0, 1.0, 0.0, 0.0];
+    let clip = BinaryClip::default();
+    for (scores, values) in [
+        (BinaryScores::Probs(clip), &probs),
+        (BinaryScores::Logits, &logits),
+        (BinaryScores::SigmoidProbs(clip), &logits),
+    ] {
+        for (threshold, correct, weight) in
+            [(0.5, 3, 1.0 + 2.0 + 4.0), (0.305, 3, 1.0 + 2.0 + 2.0), (0.0, 3, 5.0)]
+        {
+            let spec = BinarySpec { scores, threshold, sample_weights: true, ..BinarySpec::default() };
+            let inputs = BinaryInputs {
+                logits: values,
+                targets: &targets,
+                sample_weights: Some(&[1.0, 2.0, 4.0]),
+                ..BinaryInputs::default()
+            };
+            let totals = cpu::compute_binary(&spec, &shape, &inputs).unwrap().totals;
+            assert_eq!((totals.correct, totals.correct_weight), (correct, weight), "{scores:?} {threshold}");
+            assert_eq!(totals.sample_weight_sum, 14.0);
+        }
+    }
 }
 
 fn one(spec: &BinarySpec, x: f32, t: f32) -> BinaryOutput<f64> {
@@ -194,178 +304,199 @@ fn ignored_elements() {
     }
 }
 
-/// A case as the crate takes it.
-struct Batch {
-    spec: BinarySpec,
+/// A batch of some rows and columns, with logits of any size, hard and soft targets.
+#[derive(Clone, Debug)]
+struct Drawn {
     shape: Shape,
     logits: Vec<f32>,
     targets: Vec<f32>,
-    element_weights: Option<Vec<f32>>,
-    sample_weights: Option<Vec<f32>>,
-    grad_out: Option<Vec<f32>>,
-    external: Option<f32>,
-    /// Losses are means over the last axis.
-    mean_last_axis: bool,
 }
 
-/// Repeats a tensor by NumPy's rules.
-fn broadcast(tensor: &golden::Tensor<f32>, shape: &[usize]) -> Vec<f32> {
-    let lead = shape.len() - tensor.shape.len();
-    let count: usize = shape.iter().product();
-    (0..count)
-        .map(|flat| {
-            let (mut rest, mut at, mut stride) = (flat, 0, 1);
-            for axis in (0..shape.len()).rev() {
-                let index = rest % shape[axis];
-                rest /= shape[axis];
-                if axis >= lead {
-                    let length = tensor.shape[axis - lead];
-                    at += if length == 1 { 0 } else { index * stride };
-                    stride *= length;
-                }
-            }
-            tensor.values[at]
-        })
-        .collect()
+fn drawn() -> impl Strategy<Value = Drawn> {
+    let target = prop_oneof![3 => Just(0.0f32), 2 => Just(1.0f32), 1 => 0.0f32..=1.0];
+    let logit = prop_oneof![4 => -6.0f32..6.0, 1 => -120.0f32..120.0];
+    (1u32..7, 1u32..6).prop_flat_map(move |(rows, columns)| {
+        let n = (rows * columns) as usize;
+        (prop::collection::vec(logit.clone(), n), prop::collection::vec(target.clone(), n))
+            .prop_map(move |(logits, targets)| Drawn { shape: Shape::new(rows, columns), logits, targets })
+    })
 }
 
-/// Cases of logits; `None` where the input is probabilities, or the formula another.
-fn read(goldens: &Goldens, case: &Case) -> Result<Option<Batch>, golden::Error> {
-    if case.text("input_kind")?.is_some_and(|kind| kind != "logits") {
-        return Ok(None);
+impl Drawn {
+    fn inputs(&self) -> BinaryInputs<'_> {
+        BinaryInputs { logits: &self.logits, targets: &self.targets, ..BinaryInputs::default() }
     }
-    let logits = goldens.f32s(case, Part::Inputs, "logits")?;
-    let targets = goldens.f32s(case, Part::Inputs, "targets")?.values;
-    let columns = logits.shape.last().copied().unwrap_or(1);
-    let rows = logits.values.len() / columns.max(1);
-    let optional = |name: &str| match case.has(Part::Inputs, name) {
-        true => goldens.f32s(case, Part::Inputs, name).map(Some),
-        false => Ok(None),
-    };
-    let dynamic = case.op.starts_with("dynamic_bce");
-    let mean_last_axis = case.params.get("mean_last_axis").and_then(|v| v.as_bool()).unwrap_or(false)
-        || case.op == "sigmoid_focal" && case.text("variant")? == Some("keras");
-    let pos_weight = match optional("pos_weight")? {
-        _ if dynamic => PosWeight::Ratio { per_column: false },
-        Some(weights) => PosWeight::Given(weights.values),
-        None => PosWeight::None,
-    };
-    let element_weights = optional("weight")?.map(|weight| broadcast(&weight, &logits.shape));
-    let sample_weights = optional("sample_weight")?.map(|weights| weights.values);
-    let upstream = optional("upstream")?.map(|upstream| upstream.values);
-    let mut external = None;
-    let reduction = match (case.text("reduction")?, case.text("denominator")?) {
-        (Some("mean"), Some("count")) => BinaryReduction::Mean(BinaryDenominator::Elements),
-        (Some("mean"), Some("sum_sample_weight")) => {
-            BinaryReduction::Mean(BinaryDenominator::SampleWeightSum)
-        }
-        (Some("sum" | "none"), None) if mean_last_axis => {
-            external = Some(columns as f32);
-            BinaryReduction::Mean(BinaryDenominator::External)
-        }
-        (Some("sum"), None) => BinaryReduction::Sum,
-        (Some("none"), None) => BinaryReduction::None,
-        other => return Err(case.error(format!("reduction {other:?}"))),
-    };
-    let focal = case.op == "sigmoid_focal";
-    let alpha = case.number("alpha")?.filter(|alpha| *alpha >= 0.0).map(|alpha| alpha as f32);
-    let spec = BinarySpec {
-        pos_weight,
-        focal_gamma: if focal { case.number("gamma")?.unwrap_or(0.0) as f32 } else { 0.0 },
-        focal_alpha: if focal { alpha } else { None },
-        label_smoothing: case.number("label_smoothing")?.unwrap_or(0.0) as f32,
-        element_weights: element_weights.is_some(),
-        sample_weights: sample_weights.is_some(),
-        reduction,
-        ..BinarySpec::default()
-    };
-    let by_row = mean_last_axis;
-    Ok(Some(Batch {
-        spec,
-        shape: Shape::new(rows as u32, columns as u32),
-        grad_out: upstream.map(|upstream| match by_row {
-            true => upstream.iter().flat_map(|u| std::iter::repeat_n(*u, columns)).collect(),
-            false => upstream,
-        }),
-        logits: logits.values,
-        targets,
-        element_weights,
-        sample_weights,
-        external,
-        mean_last_axis,
-    }))
+
+    fn with(&self, spec: &BinarySpec) -> BinaryOutput<f64> {
+        cpu::compute_binary(spec, &self.shape, &self.inputs()).unwrap()
+    }
 }
 
-/// Every case of logits whose op is `op`: (compared, left out).
-fn compare(op: &str, leave_out: &[&str]) -> (usize, usize) {
-    let goldens = Goldens::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden")).unwrap();
-    let (mut compared, mut left_out) = (0, 0);
-    for case in goldens.cases.iter().filter(|case| case.op == op) {
-        let batch = read(&goldens, case).unwrap();
-        let Some(batch) = batch.filter(|_| !leave_out.contains(&case.name.as_str())) else {
-            left_out += 1;
-            continue;
+fn close(a: &[f64], b: &[f64], what: &str) -> Result<(), TestCaseError> {
+    prop_assert_eq!(a.len(), b.len());
+    for (a, b) in a.iter().zip(b) {
+        prop_assert!((a - b).abs() <= 1e-12 * (1.0 + a.abs()), "{}: {} and {}", what, a, b);
+    }
+    Ok(())
+}
+
+proptest! {
+    /// A target of 0 or 1 is one side alone: `softplus(x)` or `softplus(-x)`; a soft one mixes them.
+    #[test]
+    fn soft_targets_mix_hard_ones(batch in drawn()) {
+        let spec = BinarySpec { reduction: BinaryReduction::None, ..BinarySpec::default() };
+        let of = |t: f32| Drawn { targets: vec![t; batch.targets.len()], ..batch.clone() }.with(&spec);
+        let (hard_0, hard_1, got) = (of(0.0), of(1.0), batch.with(&spec));
+        let mixed = |zero: &[f64], one: &[f64]| -> Vec<f64> {
+            let pairs = zero.iter().zip(one).zip(&batch.targets);
+            pairs.map(|((zero, one), t)| f64::from(*t) * one + (1.0 - f64::from(*t)) * zero).collect()
+        };
+        let losses = |output: &BinaryOutput<f64>| output.element_losses.clone().unwrap();
+        close(&losses(&got), &mixed(&losses(&hard_0), &losses(&hard_1)), "losses")?;
+        close(&got.logit_grads, &mixed(&hard_0.logit_grads, &hard_1.logit_grads), "gradients")?;
+        for (x, (zero, one)) in batch.logits.iter().zip(losses(&hard_0).iter().zip(losses(&hard_1))) {
+            // The two costs differ by the logit.
+            prop_assert!((zero - one - f64::from(*x)).abs() <= 1e-12 * (1.0 + zero.abs()));
+        }
+    }
+
+    /// Weights of 1 are none, to the bit; so are an alpha of 1/2 on half the loss and a focal power that is nearly 0.
+    #[test]
+    fn neutral_settings_change_nothing(batch in drawn()) {
+        let plain = batch.with(&BinarySpec::default());
+        let ones = vec![1.0; batch.logits.len()];
+        let rows = vec![1.0; batch.shape.rows as usize];
+        let given = |values| BinarySpec { pos_weight: PosWeight::Given(values), ..BinarySpec::default() };
+        let weighted = BinarySpec {
+            element_weights: true,
+            sample_weights: true,
+            ..given(vec![1.0; batch.shape.classes as usize])
         };
         let inputs = BinaryInputs {
-            logits: &batch.logits,
-            targets: &batch.targets,
-            element_weights: batch.element_weights.as_deref(),
-            sample_weights: batch.sample_weights.as_deref(),
-            grad_out: batch.grad_out.as_deref(),
-            external_denominator: batch.external,
+            element_weights: Some(&ones),
+            sample_weights: Some(&rows),
+            grad_out: Some(&ones),
+            ..batch.inputs()
         };
-        let got = cpu::compute_binary(&batch.spec, &batch.shape, &inputs)
-            .unwrap_or_else(|error| panic!("{}: {error}", case.id()));
-        let columns = batch.shape.classes as usize;
-        let losses = got.element_losses.unwrap();
-        let losses = match batch.mean_last_axis {
-            true => losses.chunks(columns).map(|row| row.iter().sum::<f64>() / columns as f64).collect(),
-            false => losses,
-        };
-        let unreduced = case.text("reduction").unwrap() == Some("none");
-        let loss = if unreduced { losses } else { vec![got.totals.loss] };
-        for (name, got) in [("loss", &loss), ("grad_logits", &got.logit_grads)] {
-            let want = goldens.f64s(case, Part::Expected, name).unwrap().values;
-            assert_eq!(got.len(), want.len(), "{} {name}", case.id());
-            for (i, (got, want)) in got.iter().zip(&want).enumerate() {
-                // PyTorch has NaN where 0 meets infinity, and for the mean of nothing. Here the first is the limit, and
-                // the second 0.
-                if want.is_nan() {
-                    assert!(!got.is_nan(), "{} {name}[{i}] is NaN here too: compare it", case.id());
-                    continue;
-                }
-                // Sums of up to 387 terms in f64, and one f32 constant (0.1, 0.2) that is not the f64 one.
-                let constant = if batch.spec.label_smoothing != 0.0 || batch.spec.focal_alpha.is_some() {
-                    2f64.powi(-23)
-                } else {
-                    0.0
-                };
-                let allowed = (1e-12 + constant) * (1.0 + want.abs());
-                let same = got == want || (got - want).abs() <= allowed;
-                assert!(same, "{} {name}[{i}] is {got}, not {want}", case.id());
-            }
-        }
-        compared += 1;
+        let got = cpu::compute_binary(&weighted, &batch.shape, &inputs).unwrap();
+        prop_assert_eq!(&got.logit_grads, &plain.logit_grads);
+        prop_assert_eq!(&got.element_losses, &plain.element_losses);
+        let half = BinarySpec { focal_alpha: Some(0.5), ..BinarySpec::default() };
+        let doubled = |values: Vec<f64>| values.into_iter().map(|x| 2.0 * x).collect::<Vec<_>>();
+        close(&doubled(batch.with(&half).logit_grads), &plain.logit_grads, "alpha 1/2")?;
+        let focal = BinarySpec { focal_gamma: 1e-16, ..BinarySpec::default() };
+        close(&batch.with(&focal).logit_grads, &plain.logit_grads, "focal of almost 0")?;
     }
-    println!("{op}: {compared} cases compared, {left_out} left out");
-    (compared, left_out)
-}
 
-#[test]
-fn goldens_bce() {
-    // What is left out is of probabilities.
-    assert_eq!(compare("bce", &[]), (41, 24));
-}
+    /// Rows one by one with the whole's denominator are the whole.
+    #[test]
+    fn chunks_with_an_external_denominator_are_the_whole(batch in drawn(), cut in 0.0f64..1.0) {
+        let spec = BinarySpec { focal_gamma: 2.0, ..BinarySpec::default() };
+        let whole = batch.with(&spec);
+        let external = BinarySpec {
+            reduction: BinaryReduction::Mean(BinaryDenominator::External),
+            ..spec
+        };
+        let rows = (f64::from(batch.shape.rows) * cut) as u32;
+        let at = (rows * batch.shape.classes) as usize;
+        let (mut loss, mut grads) = (0.0, Vec::new());
+        for (rows, range) in [(rows, 0..at), (batch.shape.rows - rows, at..batch.logits.len())] {
+            let inputs = BinaryInputs {
+                logits: &batch.logits[range.clone()],
+                targets: &batch.targets[range],
+                external_denominator: Some(batch.logits.len() as f32),
+                ..BinaryInputs::default()
+            };
+            let part = cpu::compute_binary(&external, &Shape::new(rows, batch.shape.classes), &inputs).unwrap();
+            loss += part.totals.loss;
+            grads.extend(part.logit_grads);
+        }
+        close(&[loss], &[whole.totals.loss], "loss")?;
+        close(&grads, &whole.logit_grads, "gradients")?;
+    }
 
-#[test]
-fn goldens_sigmoid_focal() {
-    assert_eq!(compare("sigmoid_focal", &[]), (13, 5));
-}
+    /// Columns in another order, with their own live factors: the same elements in that order. Class-first is the same
+    /// batch transposed.
+    #[test]
+    fn columns_may_change_places(batch in drawn(), by in 0u32..6) {
+        let spec = BinarySpec {
+            pos_weight: PosWeight::Live { per_column: true, min: 0.1, max: 50.0 },
+            label_smoothing: 0.1,
+            ..BinarySpec::default()
+        };
+        let shape = batch.shape;
+        let want = batch.with(&spec);
+        let moved = |values: &[f32], place: &dyn Fn(u32, u32) -> usize| {
+            let mut moved = vec![0.0; values.len()];
+            for row in 0..shape.rows {
+                for column in 0..shape.classes {
+                    moved[place(row, column)] = values[shape.index(row, column) as usize];
+                }
+            }
+            moved
+        };
+        let first = Shape::class_first(1, shape.classes, shape.rows);
+        let rolled = |row, column| shape.index(row, (column + by) % shape.classes) as usize;
+        let transposed = |row, column| first.index(row, column) as usize;
+        type Place<'a> = &'a dyn Fn(u32, u32) -> usize;
+        for (layout, place) in [(shape, &rolled as Place<'_>), (first, &transposed)] {
+            let other = Drawn {
+                shape: layout,
+                logits: moved(&batch.logits, place),
+                targets: moved(&batch.targets, place),
+            };
+            let got = other.with(&spec);
+            for row in 0..shape.rows {
+                for column in 0..shape.classes {
+                    let at = shape.index(row, column) as usize;
+                    prop_assert_eq!(got.logit_grads[place(row, column)], want.logit_grads[at]);
+                }
+            }
+            close(&[got.totals.loss], &[want.totals.loss], "loss")?;
+        }
+    }
 
-#[test]
-fn goldens_dynamic_bce() {
-    assert_eq!(compare("dynamic_bce", &[]), (17, 23));
-    // The losses API broadcasts [rows] against [rows, 1] into a square: a pitfall of that API, not a formula.
-    let square = ["bin_losses_api_2D_broadcast_bug", "bin_losses_api_2D_broadcast_bug_mean"];
-    assert_eq!(compare("dynamic_bce_losses_api", &square), (1, 2));
+    /// A sigmoid that is clipped is the sigmoid's probabilities clipped, and the plain loss where the clip is idle.
+    #[test]
+    fn clipped_sigmoids_are_clipped_probabilities(batch in drawn(), gamma in prop_oneof![Just(0.0f32), 1.0f32..4.0]) {
+        let clip = BinaryClip::default();
+        let with = |scores| BinarySpec {
+            scores,
+            focal_gamma: gamma,
+            reduction: BinaryReduction::Sum,
+            ..BinarySpec::default()
+        };
+        let sigmoid = |x: &f32| 1.0 / (1.0 + (-f64::from(*x)).exp());
+        // Rounded to f32, so that both have the same probability.
+        let probs: Vec<f32> = batch.logits.iter().map(|x| sigmoid(x) as f32).collect();
+        let logit = |p: &f32| (f64::from(*p) / (1.0 - f64::from(*p))).ln();
+        let exact = |x: &f32| (x.abs() < 6.0).then_some(*x);
+        let got = batch.with(&with(BinaryScores::SigmoidProbs(clip)));
+        let of_probs = Drawn { logits: probs.clone(), ..batch.clone() }.with(&with(BinaryScores::Probs(clip)));
+        let plain = batch.with(&with(BinaryScores::Logits));
+        for (at, prob) in probs.iter().enumerate() {
+            let Some(x) = exact(&batch.logits[at]) else { continue };
+            let p = sigmoid(&x);
+            close(&[got.logit_grads[at]], &[plain.logit_grads[at]], "the idle clip")?;
+            // The probability was rounded: by up to 2^-24, and so its logit by that over p (1 - p).
+            let off = (logit(prob) - f64::from(x)).abs();
+            let chained = of_probs.logit_grads[at] * p * (1.0 - p);
+            let allowed = 1e-12 + 40.0 * off * (1.0 + plain.logit_grads[at].abs());
+            prop_assert!((chained - plain.logit_grads[at]).abs() <= allowed, "{} {}", chained, plain.logit_grads[at]);
+        }
+    }
+
+    /// Keras: a row's loss is its mean, and the sum over rows divides by the columns.
+    #[test]
+    fn rows_are_means(batch in drawn()) {
+        let spec = BinarySpec {
+            reduction: BinaryReduction::Mean(BinaryDenominator::Columns),
+            ..BinarySpec::default()
+        };
+        let got = batch.with(&spec);
+        let rows = got.row_losses(&batch.shape).unwrap();
+        close(&[rows.iter().sum()], &[got.totals.loss], "loss")?;
+        let first = got.element_losses.as_ref().unwrap()[..batch.shape.classes as usize].iter().sum::<f64>();
+        close(&[rows[0]], &[first / f64::from(batch.shape.classes)], "the first row")?;
+    }
 }

@@ -29,8 +29,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let four = position + vec4<u32>(0u, 1u, 2u, 3u) * lanes;
             let inside = four < vec4<u32>(end);
             let last = min(four, vec4<u32>(end - 1u));
-            // Whole rows: a tile starts at column 0 where counts are by column.
-            let elements = select(last, last * params.columns + vec4<u32>(column), vec4<bool>(PER_COLUMN));
+            // Whole blocks: a tile starts at a row's column 0 where counts are by column.
+            let elements = select(last, elements_of(last, column), vec4<bool>(PER_COLUMN));
             let given = read_targets(places_of(elements).at);
             let counts = inside & given.finite & !given.ignored;
             let positive = select(vec4<f32>(0.0), given.values, counts);

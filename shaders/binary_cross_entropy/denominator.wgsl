@@ -1,7 +1,7 @@
 // What the mean divides by, into the table; the totals are cleared. One workgroup.
 //
 //     DENOMINATOR 0: 1; 1: all elements; 2: elements that count; 3: sum of weights; 4: sum of sample weights;
-//                 5: the caller's own number
+//                 5: the caller's own number; 6: columns
 
 override WORKGROUP_SIZE: u32 = 64u;
 override DENOMINATOR: u32 = 1u;
@@ -22,6 +22,7 @@ fn main(@builtin(local_invocation_index) index: u32) {
         case 3u: { denominator = all.weights; }
         case 4u: { denominator = all.sample_weights; }
         case 5u: { denominator = external_denominator(); }
+        case 6u: { denominator = f32(params.columns); }
         default: {}
     }
     table.loss = 0u;
@@ -36,4 +37,5 @@ fn main(@builtin(local_invocation_index) index: u32) {
     table.first_bad_row = 0xffffffffu;
     table.correct_rows = 0u;
     table.nonzero_rows = 0u;
+    table.correct_weight = 0.0;
 }

@@ -22,4 +22,5 @@ fn main(@builtin(local_invocation_index) index: u32) {
     table.first_bad_row = all.first_bad;
     table.correct_rows = all.correct;
     table.nonzero_rows = all.nonzero;
+    table.correct_weight = all.correct_weights;
 }

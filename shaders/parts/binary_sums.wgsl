@@ -12,13 +12,14 @@ struct Sums {
     nonfinite: u32,
     first_bad: u32,
     correct: u32,
+    correct_weights: f32,
 }
 
 // Words of one in the table.
-const SUMS_WORDS: u32 = 10u;
+const SUMS_WORDS: u32 = 11u;
 
 fn no_sums() -> Sums {
-    return Sums(0.0, 0u, 0.0, 0.0, 0u, 0u, 0u, 0u, 0xffffffffu, 0u);
+    return Sums(0.0, 0u, 0.0, 0.0, 0u, 0u, 0u, 0u, 0xffffffffu, 0u, 0.0);
 }
 
 fn add(a: Sums, b: Sums) -> Sums {
@@ -33,6 +34,7 @@ fn add(a: Sums, b: Sums) -> Sums {
         a.nonfinite + b.nonfinite,
         min(a.first_bad, b.first_bad),
         a.correct + b.correct,
+        a.correct_weights + b.correct_weights,
     );
 }
 
@@ -69,6 +71,7 @@ fn store_sums(number: u32, sums: Sums) {
     table.values[at + 7u] = sums.nonfinite;
     table.values[at + 8u] = sums.first_bad;
     table.values[at + 9u] = sums.correct;
+    table.values[at + 10u] = bitcast<u32>(sums.correct_weights);
 }
 
 fn load_sums(number: u32) -> Sums {
@@ -84,5 +87,6 @@ fn load_sums(number: u32) -> Sums {
         table.values[at + 7u],
         table.values[at + 8u],
         table.values[at + 9u],
+        bitcast<f32>(table.values[at + 10u]),
     );
 }

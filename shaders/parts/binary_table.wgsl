@@ -15,7 +15,7 @@ struct Table {
     correct_rows: u32,
     nonzero_rows: u32,
     grad_scale: f32,        // the caller's: every gradient is multiplied by it
-    reserved_1: u32,
+    correct_weight: f32,    // sum of the sample weights of correct elements
     reserved_2: u32,
     reserved_3: u32,
     values: array<u32>,     // bits: [columns, 2] factors (positive, negative), then partial sums

@@ -1,25 +1,39 @@
-// Targets, and where four elements lie. Targets, logits, gradients, losses and element weights have one layout.
+// Targets, and where four elements lie. Targets, scores, gradients, losses and element weights have one layout.
 
-// Whether rows follow each other without padding.
+// Whether blocks follow each other without padding.
 override DENSE: bool = false;
+override CLASS_FIRST: bool = false;
 // 0: no target is ignored; 1: those equal to `ignore_value`; 2: NaN.
 override IGNORE: u32 = 0u;
 
 @group(0) @binding(TARGETS) var<storage, read> targets: array<u32>;
 
 struct Places {
-    row: vec4<u32>,    // in the tile
+    row: vec4<u32>,    // from the tile's first row
     column: vec4<u32>,
-    at: vec4<u32>,     // words from the tile's first element
+    at: vec4<u32>,     // elements of the layout, from the tile's first
 }
 
 fn places_of(elements: vec4<u32>) -> Places {
-    let position = elements + vec4<u32>(params.first_column);
-    let row = position / vec4<u32>(params.columns);
-    let column = position - row * params.columns;
+    let position = elements + vec4<u32>(params.first_within);
+    let block = position / vec4<u32>(params.block);
+    let within = position - block * params.block;
+    var row = block;
+    var column = within;
+    if (CLASS_FIRST) {
+        column = within / vec4<u32>(params.inner);
+        row = block * params.inner + (within - column * params.inner);
+    }
     if (DENSE) { return Places(row, column, elements); }
-    // The first row starts at `first_column`, and later ones at a stride that is larger: never below zero.
-    return Places(row, column, row * params.row_stride + column - vec4<u32>(params.first_column));
+    // The first block starts at `first_within`, and later ones at a stride that is larger: never below zero.
+    return Places(row, column, block * params.row_stride + within - vec4<u32>(params.first_within));
+}
+
+// The elements of some rows in a column, in a tile of whole blocks.
+fn elements_of(row: vec4<u32>, column: u32) -> vec4<u32> {
+    if (!CLASS_FIRST) { return row * params.columns + vec4<u32>(column); }
+    let block = row / vec4<u32>(params.inner);
+    return block * params.block + (row - block * params.inner) + vec4<u32>(column * params.inner);
 }
 
 struct Targets {

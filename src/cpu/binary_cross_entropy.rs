@@ -2,7 +2,8 @@
 
 use super::{CountState, binary_counts};
 use crate::binary::{
-    BinaryDenominator, BinaryInputs, BinaryOutput, BinaryReduction, BinarySpec, BinaryTotals, PosWeight,
+    BinaryClip, BinaryDenominator, BinaryInputs, BinaryOutput, BinaryReduction, BinaryScores, BinarySpec,
+    BinaryTotals, PosWeight,
 };
 use crate::error::InputError;
 use crate::shape::Shape;
@@ -72,25 +73,46 @@ pub fn binary_factors(pos_weight: &PosWeight, counts: &[f64]) -> Option<Vec<f64>
 pub struct BinaryElement {
     /// Whether its target is the ignore value. Nothing else means anything then.
     pub ignored: bool,
-    /// Whether its logit is NaN or its target not finite.
+    /// Whether its score is NaN or its target not finite.
     pub bad: bool,
-    /// The logit; finite values clamped to `LOGIT_LIMIT`.
+    /// What the score is.
+    pub scores: BinaryScores,
+    /// The score: finite logits clamped to `LOGIT_LIMIT`, probabilities to `[0, 1]`.
     pub x: f64,
+    /// Whether it is predicted positive.
+    pub predicted: bool,
     /// The row's weight.
     pub sample_weight: f64,
-    /// All weights that do not depend on the logit but for alpha: `s e (a t + b (1 - t))`. 0 where the target is not
+    /// All weights that do not depend on the score but for alpha: `s e (a t + b (1 - t))`. 0 where the target is not
     /// finite.
     pub weight: f64,
     /// The loss's factor, with alpha, but for the focal power.
     pub factor: f64,
-    /// The weight of `softplus(-x)`.
+    /// The weight of `-log p`.
     pub a: f64,
-    /// The weight of `softplus(x)`.
+    /// The weight of `-log(1 - p)`.
     pub b: f64,
     /// The smoothed target.
     pub t: f64,
     /// 1 less that.
     pub t_not: f64,
+}
+
+/// What the two answers to an element cost, and how that changes with its score.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BinarySides {
+    /// The probability of a positive, not clipped.
+    pub p: f64,
+    /// 1 less that.
+    pub p_not: f64,
+    /// `-log p`, clipped.
+    pub positive: f64,
+    /// `-log(1 - p)`, clipped.
+    pub negative: f64,
+    /// Minus the slope of `positive`.
+    pub pull: f64,
+    /// The slope of `negative`.
+    pub push: f64,
 }
 
 impl BinaryElement {
@@ -105,7 +127,6 @@ impl BinaryElement {
     ) -> Self {
         let at = shape.index(row, column) as usize;
         let (x, t) = (inputs.logits[at], inputs.targets[at]);
-        let limit = LOGIT_LIMIT;
         let sample_weight = inputs.sample_weights.map_or(1.0, |weights| f64::from(weights[row as usize]));
         let e = inputs.element_weights.map_or(1.0, |weights| f64::from(weights[at]));
         let pair = if spec.pos_weight.per_column() { 2 * column as usize } else { 0 };
@@ -123,7 +144,13 @@ impl BinaryElement {
         Self {
             ignored: spec.ignores(t),
             bad: x.is_nan() || !t.is_finite(),
-            x: f64::from(if x.is_finite() { x.clamp(-limit, limit) } else { x }),
+            scores: spec.scores,
+            x: f64::from(match spec.scores {
+                BinaryScores::Probs(_) => x.clamp(0.0, 1.0),
+                _ if x.is_infinite() => x,
+                _ => x.clamp(-LOGIT_LIMIT, LOGIT_LIMIT),
+            }),
+            predicted: f64::from(x) > spec.threshold_score(),
             sample_weight,
             weight: if t.is_finite() { sample_weight * e * side } else { 0.0 },
             factor: if ratio { factor * side } else { factor },
@@ -134,36 +161,86 @@ impl BinaryElement {
         }
     }
 
-    /// The loss, and its derivative with respect to the logit.
-    pub fn loss(&self, gamma: f64) -> (f64, f64) {
-        let Self { x, a, b, t, t_not, factor, .. } = *self;
-        if factor == 0.0 {
-            return (0.0, 0.0);
+    /// What the two answers cost.
+    pub fn sides(&self) -> BinarySides {
+        let x = self.x;
+        match self.scores {
+            BinaryScores::Logits => {
+                let (p, p_not) = (sigmoid(x), sigmoid(-x));
+                let log = (-x.abs()).exp().ln_1p();
+                let (positive, negative) = ((-x).max(0.0) + log, x.max(0.0) + log);
+                BinarySides { p, p_not, positive, negative, pull: p_not, push: p }
+            }
+            BinaryScores::Probs(clip) => {
+                let (p, p_not) = (x, 1.0 - x);
+                let inside = p.min(p_not) >= clip.eps;
+                clipped(clip, p, p_not, inside, 1.0)
+            }
+            BinaryScores::SigmoidProbs(clip) => {
+                let (p, p_not) = (sigmoid(x), sigmoid(-x));
+                let inside = x.abs() <= clip.largest_logit();
+                clipped(clip, p, p_not, inside, p * p_not)
+            }
         }
-        let e = (-x.abs()).exp();
-        let (larger, smaller) = (1.0 / (1.0 + e), e / (1.0 + e));
-        let (p, p_not) = if x > 0.0 { (larger, smaller) } else { (smaller, larger) };
-        // A side without weight costs nothing, even where the logit is infinite.
-        let side = |weight: f64, x: f64| if weight == 0.0 { 0.0 } else { weight * (x.max(0.0) + e.ln_1p()) };
-        let ce = side(a, -x) + side(b, x);
-        let slope = b * p - a * p_not;
-        if gamma == 0.0 {
-            return (factor * ce, factor * slope);
+    }
+
+    /// The focal power `m^gamma` for a `gamma` above 0, and its slope.
+    fn focus(&self, gamma: f64, sides: &BinarySides) -> (f64, f64) {
+        let Self { x, t, t_not, scores, .. } = *self;
+        if let BinaryScores::Probs(_) = scores {
+            // m' is 1 - 2 t.
+            let m = t * sides.p_not + t_not * sides.p;
+            let at_zero = if m == 0.0 && gamma == 1.0 { 1.0 } else { 0.0 };
+            let power = |exponent: f64, at_zero| if m > 0.0 { m.powf(exponent) } else { at_zero };
+            return (power(gamma, 0.0), gamma * power(gamma - 1.0, at_zero) * (t_not - t));
         }
-        // m = t (1 - p) + (1 - t) p; the side that the logit is on is the near one.
+        // The side that the logit is on is the near one.
         let (near, far) = if x > 0.0 { (t_not, t) } else { (t, t_not) };
+        let e = (-x.abs()).exp();
         let sum = far * e + near;
         let focus = if sum > 0.0 { (sum / (1.0 + e)).powf(gamma) } else { 0.0 };
         // m' / m = (1 - 2 t) p (1 - p) / m, which has a limit where m goes to 0.
+        let larger = 1.0 / (1.0 + e);
         let ratio = match () {
             () if near == 0.0 => larger,
             () if sum > 0.0 => e / sum * larger,
             () => 0.0,
         };
-        let turn = gamma * (t_not - t) * ratio;
-        let turning = if turn == 0.0 { 0.0 } else { turn * ce };
-        (if focus == 0.0 { 0.0 } else { factor * focus * ce }, factor * focus * (slope + turning))
+        (focus, focus * gamma * (t_not - t) * ratio)
     }
+
+    /// The loss, and its derivative with respect to the score.
+    pub fn loss(&self, gamma: f64) -> (f64, f64) {
+        let Self { a, b, factor, .. } = *self;
+        if factor == 0.0 {
+            return (0.0, 0.0);
+        }
+        let sides = self.sides();
+        // A side without weight costs nothing, even where the logit is infinite.
+        let times = |weight: f64, cost: f64| if weight == 0.0 { 0.0 } else { weight * cost };
+        let ce = times(a, sides.positive) + times(b, sides.negative);
+        let slope = b * sides.push - a * sides.pull;
+        if gamma == 0.0 {
+            return (factor * ce, factor * slope);
+        }
+        let (focus, turn) = self.focus(gamma, &sides);
+        (factor * times(focus, ce), factor * (focus * slope + times(turn, ce)))
+    }
+}
+
+fn sigmoid(x: f64) -> f64 {
+    let e = (-x.abs()).exp();
+    if x > 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) }
+}
+
+/// Clipped costs: what is clipped is the smaller of `p` and `p_not`, and the other is 1 less that. `slope` is that of `p`.
+fn clipped(clip: BinaryClip, p: f64, p_not: f64, inside: bool, slope: f64) -> BinarySides {
+    let BinaryClip { eps, log_eps } = clip;
+    let least = if inside { p.min(p_not) } else { eps };
+    let (unlikely, likely) = (-(least + log_eps).ln(), -(log_eps - least).ln_1p());
+    let (positive, negative) = if p > p_not { (likely, unlikely) } else { (unlikely, likely) };
+    let (pull, push) = if inside { (slope / (p + log_eps), slope / (p_not + log_eps)) } else { (0.0, 0.0) };
+    BinarySides { p, p_not, positive, negative, pull, push }
 }
 
 /// What the mean divides by, and the sums and counts that come from targets and weights alone.
@@ -195,6 +272,7 @@ pub fn binary_denominator(
         BinaryReduction::Mean(BinaryDenominator::ValidElements) => totals.valid.into(),
         BinaryReduction::Mean(BinaryDenominator::WeightSum) => totals.weight_sum,
         BinaryReduction::Mean(BinaryDenominator::SampleWeightSum) => totals.sample_weight_sum,
+        BinaryReduction::Mean(BinaryDenominator::Columns) => shape.classes.into(),
         BinaryReduction::Mean(BinaryDenominator::External) => {
             inputs.external_denominator.unwrap_or(1.0).into()
         }
@@ -225,7 +303,10 @@ pub fn binary_cross_entropy(
                 (losses[at], grads[at]) = (f64::NAN, f64::NAN);
                 continue;
             }
-            totals.correct += u32::from((element.x > 0.0) == (inputs.targets[at] >= 0.5));
+            if element.predicted == (inputs.targets[at] >= 0.5) {
+                totals.correct += 1;
+                totals.correct_weight += element.sample_weight;
+            }
             let (loss, slope) = element.loss(spec.focal_gamma.into());
             let grad_out = inputs.grad_out.map_or(1.0, |grad_out| f64::from(grad_out[at]));
             losses[at] = loss;

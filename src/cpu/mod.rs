@@ -19,7 +19,7 @@ mod loss_total;
 
 pub use binary_counts::binary_counts;
 pub use binary_cross_entropy::{
-    BinaryElement, binary_cross_entropy, binary_denominator, binary_factors, compute_binary,
+    BinaryElement, BinarySides, binary_cross_entropy, binary_denominator, binary_factors, compute_binary,
     compute_binary_next,
 };
 pub use class_counts::{class_counts, class_mass};

@@ -62,7 +62,7 @@ impl BinaryCountsKernel {
     pub(crate) fn plan(&self, buffers: &BinaryCountsBuffers<'_>) -> Result<Vec<Planned>, BindError> {
         let config = &self.config;
         let (columns, by_column) = (config.shape().classes, per_column(config));
-        let targets = super::elements_region("targets", config, &buffers.targets)?;
+        let targets = super::elements_region("targets", config, &buffers.targets, 4)?;
         let what = || format!("{} blocks of {} columns", blocks(config), config.factor_pairs());
         let partials = Region::new("partials", &buffers.partials, Self::partials_size(config), what)?;
         let what = || format!("{} pairs", config.factor_pairs());
@@ -70,8 +70,11 @@ impl BinaryCountsKernel {
         let width = config.variant_of(Stage::BinaryCountsRows).workgroup_size;
         let column_groups = config.factor_pairs().div_ceil(width);
         let positions = positions_per_group(by_column);
-        // Where counts are by column a tile is of whole rows.
-        let group = if by_column { positions.checked_mul(columns) } else { Some(positions) };
+        // Where counts are by column a tile is of whole rows, class-first of whole blocks of rows.
+        let group = match by_column {
+            true => config.rows_of_whole_blocks(positions).and_then(|rows| rows.checked_mul(columns)),
+            false => Some(positions),
+        };
         let tiles = config.tiles_of(group.unwrap_or(u32::MAX))?;
         let mut planned = Vec::new();
         for tile in tiles {
@@ -82,7 +85,7 @@ impl BinaryCountsKernel {
             params.column_groups = column_groups;
             let groups = u64::from(params.positions.div_ceil(positions)) * u64::from(column_groups);
             let regions =
-                [("TARGETS", super::elements_of_tile(config, &targets, &tile)), ("PARTIALS", partials)];
+                [("TARGETS", super::elements_of_tile(config, &targets, &tile, 4)), ("PARTIALS", partials)];
             planned.push(self.rows.plan(params, groups, &regions)?);
         }
         let mut params = config.params(&ElementTile { first: 0, elements: config.elements() });

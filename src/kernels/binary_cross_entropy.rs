@@ -1,14 +1,15 @@
 //! `binary_cross_entropy`: sigmoid losses and gradients, in three steps that meet in a table.
 
-use super::{TOTALS_SIZE, TableLayout, optional};
-use crate::binary::PosWeight;
+use super::{TOTALS_SIZE, TableLayout, TotalsWords, optional};
+use crate::binary::{BinaryTotals, PosWeight};
 use crate::binary_config::{BinaryConfig, ElementTile};
 use crate::error::{BindError, PlanError};
+use crate::inputs::Totals;
 use crate::pipeline::{Bound, Planned, Program, Region};
 use crate::wgsl::{ELEMENTS_PER_GROUP, Stage};
 
 /// Words of one partial sum: `SUMS_WORDS` in `shaders/parts/binary_sums.wgsl`.
-const SUMS_WORDS: u64 = 10;
+const SUMS_WORDS: u64 = 11;
 
 /// Where things lie in the table of a sigmoid loss.
 ///
@@ -68,7 +69,31 @@ impl BinaryTableLayout {
     }
 }
 
-/// What [`BinaryCrossEntropyKernel`] works on. Everything by element is `f32` in the layout of the logits.
+impl BinaryTotals<f32> {
+    /// Decodes the first [`TOTALS_SIZE`] bytes of a table. `None` where there are fewer.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let words: TotalsWords = bytemuck::pod_read_unaligned(bytes.get(..size_of::<TotalsWords>())?);
+        let totals = Totals::from(words);
+        // The words are the softmax's; rows there are elements here, and the first reserved word is taken.
+        Some(Self {
+            loss: totals.loss,
+            loss_sum: totals.loss_sum,
+            denominator: totals.denominator,
+            weight_sum: totals.weight_sum,
+            sample_weight_sum: totals.sample_weight_sum,
+            valid: totals.valid_rows,
+            ignored: totals.ignored_rows,
+            nonfinite: totals.nonfinite_rows,
+            first_bad: totals.first_bad_row,
+            correct: totals.correct_rows,
+            correct_weight: f32::from_bits(words.reserved[0]),
+            nonzero: totals.nonzero_rows,
+        })
+    }
+}
+
+/// What [`BinaryCrossEntropyKernel`] works on. Everything by element is in the layout of the logits; logits and their
+/// gradients are of `BinaryOptions::dtype`, the rest `f32`.
 #[derive(Clone, Debug)]
 pub struct BinaryCrossEntropyBuffers<'a> {
     /// `[rows, columns]`. Read; overwritten where `BinaryOptions::in_place` is set.
@@ -153,17 +178,19 @@ impl BinaryCrossEntropyKernel {
     fn plan(&self, buffers: &BinaryCrossEntropyBuffers<'_>) -> Result<[Vec<Planned>; 3], BindError> {
         let config = &self.config;
         let (spec, shape, options) = (config.spec(), config.shape(), config.options());
-        let by_element = |name, wanted: bool, binding, who| {
-            let what = || (shape.logits_len() * 4, super::elements_in_words(config));
+        let stored = options.dtype.bytes();
+        let by_element = |name, wanted: bool, binding, who, bytes: u64| {
+            let what =
+                || ((shape.logits_len() * bytes).next_multiple_of(4), super::elements_in_words(config));
             optional(name, wanted.then(what), binding, who)
         };
-        let logits = super::elements_region("logits", config, &buffers.logits)?;
-        let targets = super::elements_region("targets", config, &buffers.targets)?;
+        let logits = super::elements_region("logits", config, &buffers.logits, stored)?;
+        let targets = super::elements_region("targets", config, &buffers.targets, 4)?;
         let element_weights =
-            by_element("element_weights", spec.element_weights, &buffers.element_weights, "the spec")?;
-        let grad_out = by_element("grad_out", options.grad_out, &buffers.grad_out, "the options")?;
+            by_element("element_weights", spec.element_weights, &buffers.element_weights, "the spec", 4)?;
+        let grad_out = by_element("grad_out", options.grad_out, &buffers.grad_out, "the options", 4)?;
         let element_losses =
-            by_element("element_losses", options.element_losses, &buffers.element_losses, "the options")?;
+            by_element("element_losses", options.element_losses, &buffers.element_losses, "the options", 4)?;
         let logit_grads = match (&buffers.logit_grads, options.in_place) {
             (Some(_), true) => {
                 let why = "BinaryOptions::in_place writes gradients over the logits";
@@ -173,7 +200,7 @@ impl BinaryCrossEntropyKernel {
                 let why = "BinaryOptions::in_place is not set";
                 return Err(BindError::Missing { name: "logit_grads", why });
             }
-            (binding, in_place) => by_element("logit_grads", !in_place, binding, "the options")?,
+            (binding, in_place) => by_element("logit_grads", !in_place, binding, "the options", stored)?,
         };
         let rows = shape.rows;
         let wanted = spec.sample_weights.then(|| (u64::from(rows) * 4, format!("{rows} rows")));
@@ -199,21 +226,20 @@ impl BinaryCrossEntropyKernel {
         // What a tile sees of each buffer.
         let of_tile = |tile: &ElementTile| {
             let mut regions = vec![("TABLE", table)];
-            for (binding, region) in [
-                ("LOGITS", Some(logits)),
-                ("TARGETS", Some(targets)),
-                ("ELEMENT_WEIGHTS", element_weights),
-                ("GRAD_OUT", grad_out),
-                ("LOGIT_GRADS", logit_grads),
-                ("ELEMENT_LOSSES", element_losses),
+            for (binding, region, bytes) in [
+                ("LOGITS", Some(logits), stored),
+                ("TARGETS", Some(targets), 4),
+                ("ELEMENT_WEIGHTS", element_weights, 4),
+                ("GRAD_OUT", grad_out, 4),
+                ("LOGIT_GRADS", logit_grads, stored),
+                ("ELEMENT_LOSSES", element_losses, 4),
             ] {
-                regions
-                    .extend(region.map(|region| (binding, super::elements_of_tile(config, &region, tile))));
+                let part = region.map(|region| super::elements_of_tile(config, &region, tile, bytes));
+                regions.extend(part.map(|part| (binding, part)));
             }
             if let Some(region) = &sample_weights {
-                let (first, last) = (tile.first, tile.first + tile.elements - 1);
-                let (first, last) = (first / shape.classes, last / shape.classes);
-                let part = region.part(u64::from(first) * 4, u64::from(last - first + 1) * 4);
+                let rows = config.rows_of(tile);
+                let part = region.part(u64::from(rows.start) * 4, u64::from(rows.end - rows.start) * 4);
                 regions.push(("SAMPLE_WEIGHTS", part));
             }
             regions

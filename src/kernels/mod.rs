@@ -211,13 +211,16 @@ fn logit_groups(config: &Config, rows: u32) -> u64 {
     wgsl::workgroups(Stage::CrossEntropy, config.variant(), &shape)
 }
 
-/// `[rows, columns]` of 4-byte elements of a sigmoid loss.
+/// `[rows, columns]` of elements of a sigmoid loss, of `bytes` bytes. A 16-bit element at the end shares its word with
+/// padding.
 fn elements_region<'a>(
     name: &'static str,
     config: &BinaryConfig,
     binding: &wgpu::BufferBinding<'a>,
+    bytes: u64,
 ) -> Result<Region<'a>, BindError> {
-    Region::new(name, binding, config.shape().logits_len() * 4, || elements_in_words(config))
+    let need = (config.shape().logits_len() * bytes).next_multiple_of(4);
+    Region::new(name, binding, need, || elements_in_words(config))
 }
 
 /// The elements of a sigmoid loss, for an error.
@@ -226,9 +229,14 @@ fn elements_in_words(config: &BinaryConfig) -> String {
     format!("{} rows of {} columns, {} apart,", shape.rows, shape.classes, shape.row_stride)
 }
 
-/// The part that belongs to a tile of elements.
-fn elements_of_tile<'a>(config: &BinaryConfig, region: &Region<'a>, tile: &ElementTile) -> Region<'a> {
+/// The part that belongs to a tile of elements of `bytes` bytes. 16-bit tiles start at a whole word.
+fn elements_of_tile<'a>(
+    config: &BinaryConfig,
+    region: &Region<'a>,
+    tile: &ElementTile,
+    bytes: u64,
+) -> Region<'a> {
     let first = config.word(tile.first);
     let last = config.word(tile.first + tile.elements - 1);
-    region.part(first * 4, (last - first + 1) * 4)
+    region.part(first * bytes, ((last - first + 1) * bytes).next_multiple_of(4))
 }

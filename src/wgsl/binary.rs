@@ -1,14 +1,39 @@
 //! The variants of the sigmoid losses' shaders.
 
-use super::{Stage, Variant, source};
+use super::{Element, Stage, Variant, source};
 use std::collections::HashSet;
 
 /// Elements that a workgroup of a sigmoid loss visits. Fixed, so that partial sums do not depend on the tiling.
 pub const ELEMENTS_PER_GROUP: u32 = 4096;
 
+/// What the scores of a sigmoid loss are: [`BinaryScores`](crate::BinaryScores) without its numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ScoreKind {
+    /// Logits.
+    #[default]
+    Logits,
+    /// Probabilities, clipped.
+    Probs,
+    /// Logits whose sigmoid is clipped.
+    SigmoidProbs,
+}
+
+impl ScoreKind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Logits, Self::Probs, Self::SigmoidProbs];
+}
+
 /// What the shaders of a sigmoid loss are made for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BinaryVariant {
+    /// What the scores are.
+    pub scores: ScoreKind,
+    /// Something is added within the logarithms of clipped probabilities.
+    pub log_eps: bool,
+    /// How scores and gradients lie in memory; one at a time.
+    pub element: Element,
+    /// Class-first layout.
+    pub class_first: bool,
     /// Gradients over the logits.
     pub in_place: bool,
     /// A weight for each element in a buffer.
@@ -64,6 +89,8 @@ pub(super) fn constants(stage: Stage, variant: &Variant) -> Vec<(&'static str, f
         ("ELEMENTS_PER_GROUP", f64::from(ELEMENTS_PER_GROUP)),
         ("POSITIONS_PER_GROUP", f64::from(positions_per_group(binary.per_column))),
         ("DENSE", flag(binary.dense)),
+        ("CLASS_FIRST", flag(binary.class_first)),
+        ("LOG_EPS", flag(binary.log_eps)),
         ("PER_COLUMN", flag(binary.per_column)),
         ("RATIO", flag(binary.ratio)),
         ("SCHEME", flag(binary.ratio)),
@@ -108,7 +135,21 @@ pub(super) fn parts(stage: Stage, variant: &BinaryVariant) -> Vec<&'static str> 
         Stage::BinaryElements => {
             parts.extend(sums);
             parts.extend(weights);
-            parts.push("parts/numerics.wgsl");
+            parts.extend(["parts/numerics.wgsl", "parts/binary_numerics.wgsl", "parts/binary_sides.wgsl"]);
+            parts.extend::<&[&str]>(match variant.scores {
+                ScoreKind::Logits => &["parts/binary_sigmoid.wgsl", "parts/binary_scores_logits.wgsl"],
+                ScoreKind::Probs => &["parts/binary_clip.wgsl", "parts/binary_scores_probs.wgsl"],
+                ScoreKind::SigmoidProbs => &[
+                    "parts/binary_clip.wgsl",
+                    "parts/binary_sigmoid.wgsl",
+                    "parts/binary_scores_sigmoid_probs.wgsl",
+                ],
+            });
+            parts.extend::<&[&str]>(match variant.element {
+                Element::F16 => &["parts/binary_element_half.wgsl", "parts/half_f16.wgsl"],
+                Element::Bf16 => &["parts/binary_element_half.wgsl", "parts/half_bf16.wgsl"],
+                Element::F32 | Element::F32x4 => &["parts/binary_element_f32.wgsl"],
+            });
             parts.push(either(
                 variant.in_place,
                 "parts/binary_grads_in_place.wgsl",
@@ -168,6 +209,16 @@ pub(super) fn all() -> Vec<(Stage, Variant)> {
         push(text);
         push(on);
     }
+    for scores in ScoreKind::ALL {
+        for element in [Element::F32, Element::F16, Element::Bf16] {
+            for in_place in [false, true] {
+                let text = BinaryVariant { scores, element, in_place, ..BinaryVariant::default() };
+                push(text);
+                push(BinaryVariant { log_eps: true, class_first: true, focal: true, ..text });
+            }
+        }
+    }
+    push(BinaryVariant { class_first: true, per_column: true, ..BinaryVariant::default() });
     for number in 0..8 {
         push(BinaryVariant {
             dense: number == 0,

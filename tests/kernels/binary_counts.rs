@@ -56,7 +56,8 @@ fn hard_targets_are_exact() {
         let columns = [1, 2, 5, 31, 32, 33, 63, 64, 65, 129, 1000].map(|columns| Shape::new(300, columns));
         let padded = [Shape::new(513, 5).with_row_stride(8), Shape::new(100, 70).with_row_stride(71)];
         let mut checked = 0;
-        for shape in rows.chain(columns).chain(padded) {
+        let first = [Shape::class_first(9, 5, 100), Shape::class_first(3, 70, 33).with_row_stride(2_400)];
+        for shape in rows.chain(columns).chain(padded).chain(first) {
             for per_column in [false, true] {
                 let (spec, targets) = (spec(per_column), hard_targets(&shape));
                 let got = counts(gpu, &spec, shape, &targets, None);
@@ -81,6 +82,8 @@ fn soft_targets_and_tiles() {
             (Shape::new(30_000, 2), true),
             (Shape::new(9_000, 7).with_row_stride(9), false),
             (Shape::new(9_000, 7).with_row_stride(9), true),
+            (Shape::class_first(500, 3, 32).with_row_stride(100), false),
+            (Shape::class_first(500, 3, 32).with_row_stride(100), true),
         ] {
             let spec = spec(per_column);
             let len = shape.logits_len() as u32;

@@ -4,10 +4,24 @@ use rand::{RngExt, SeedableRng};
 use wgpu::BufferUsages;
 use wgpu_cross_entropy::kernels::{BinaryCountsKernel, BinaryTableLayout};
 use wgpu_cross_entropy::{
-    BinaryBatch, BinaryConfig, BinaryCrossEntropy, BinaryDenominator, BinaryInputs, BinaryOptions,
-    BinaryOutput, BinaryReduction, BinarySpec, BinaryTotals, CountsOver, Gpu, PosWeight, Shape, Validation,
-    compute_binary_blocking, cpu,
+    BinaryBatch, BinaryClip, BinaryConfig, BinaryCrossEntropy, BinaryDenominator, BinaryInputs,
+    BinaryOptions, BinaryOutput, BinaryReduction, BinaryScores, BinarySpec, BinaryTotals, CountsOver, Dtype,
+    Gpu, PosWeight, Shape, Validation, compute_binary_blocking, cpu,
 };
+
+/// Keras 3's clip, Keras 2's, and one that clips much.
+const CLIPS: [BinaryClip; 3] = [
+    BinaryClip { eps: 1e-7, log_eps: 0.0 },
+    BinaryClip { eps: 1e-7, log_eps: 1e-7 },
+    BinaryClip { eps: 0.2, log_eps: 0.25 },
+];
+
+/// Every kind of scores.
+fn every_scores() -> Vec<BinaryScores> {
+    let clipped =
+        CLIPS.iter().flat_map(|&clip| [BinaryScores::Probs(clip), BinaryScores::SigmoidProbs(clip)]);
+    std::iter::once(BinaryScores::Logits).chain(clipped).collect()
+}
 
 /// A batch that the spec and shape fit.
 #[derive(Clone, Debug)]
@@ -24,7 +38,7 @@ struct Batch {
 
 impl Batch {
     /// Unsure, confident (right and wrong) and saturated elements; hard, soft and ignored targets; some weights 0.
-    /// Padding is NaN.
+    /// Probabilities also at and beyond their ends, and at the ends of the clip. Padding is NaN.
     fn random(seed: u64, spec: &BinarySpec, shape: Shape) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let len = shape.logits_len() as usize;
@@ -37,6 +51,12 @@ impl Batch {
                 let at = shape.index(row, column) as usize;
                 let scale = [1.0, 4.0, 20.0, 120.0][rng.random_range(0..4)];
                 logits[at] = (rng.random::<f32>() - 0.5) * 2.0 * scale;
+                if let BinaryScores::Probs(clip) = spec.scores {
+                    let near = clip.eps as f32 * (0.5 + rng.random::<f32>());
+                    let given = [0.0, 1.0, -0.25, 1.5, near, 1.0 - near, clip.eps as f32, 1e-20];
+                    let kind = rng.random_range(0..24);
+                    logits[at] = given.get(kind).copied().unwrap_or_else(|| rng.random());
+                }
                 targets[at] = match rng.random_range(0..12) {
                     0..=1 => 1.0,
                     2 => rng.random(),
@@ -86,6 +106,7 @@ fn full_spec() -> BinarySpec {
         element_weights: true,
         sample_weights: true,
         reduction: BinaryReduction::Mean(BinaryDenominator::WeightSum),
+        ..BinarySpec::default()
     }
 }
 
@@ -94,15 +115,17 @@ fn full_spec() -> BinarySpec {
 fn run_plan(gpu: &Gpu, batch: &Batch, options: &BinaryOptions, at: usize) -> BinaryOutput<f32> {
     let Batch { spec, shape, .. } = batch;
     let plan = BinaryCrossEntropy::new(&gpu.device, spec, *shape, options).unwrap();
-    let logits = Guarded::floats(gpu, at, &batch.logits);
+    let stored: Vec<u32> = bytemuck::pod_collect_to_vec(&options.dtype.encode(&batch.logits));
+    let logits = Guarded::new(gpu, at, &stored);
     let targets = Guarded::floats(gpu, at, &batch.targets);
     let optional = |slice: &Option<Vec<f32>>| slice.as_ref().map(|slice| Guarded::floats(gpu, at, slice));
     let element_weights = optional(&batch.element_weights);
     let sample_weights = optional(&batch.sample_weights);
     let grad_out = if options.grad_out { optional(&batch.grad_out) } else { None };
     let external = batch.external.map(|value| Guarded::floats(gpu, at, &[value]));
-    let output = |wanted: bool| wanted.then(|| Guarded::output(gpu, at, batch.logits.len()));
-    let (grads, losses) = (output(!options.in_place), output(options.element_losses));
+    let output = |wanted: bool, words: usize| wanted.then(|| Guarded::output(gpu, at, words));
+    let grads = output(!options.in_place, stored.len());
+    let losses = output(options.element_losses, batch.logits.len());
     let step = plan
         .bind(
             &gpu.device,
@@ -123,22 +146,26 @@ fn run_plan(gpu: &Gpu, batch: &Batch, options: &BinaryOptions, at: usize) -> Bin
     }
     run(gpu, |pass| plan.encode_in(pass, &step));
 
-    // What lies between the rows must be as it was: poison. Then it is 0, as the oracle has it.
-    let unpadded = |mut values: Vec<f32>| {
+    // What lies between the rows, and in half a word behind the last, must be as it was. Then it is 0, as the oracle has it.
+    let unpadded = |mut values: Vec<f32>, before: Vec<f32>| {
         let mut used = vec![false; values.len()];
         for row in 0..shape.rows {
             (0..shape.classes).for_each(|column| used[shape.index(row, column) as usize] = true);
         }
-        for (value, _) in values.iter_mut().zip(used).filter(|(_, used)| !used) {
-            assert_eq!(value.to_bits(), POISON, "padding was written");
+        for ((value, before), _) in values.iter_mut().zip(before).zip(used).filter(|(_, used)| !used) {
+            assert_eq!(value.to_bits(), before.to_bits(), "padding was written");
             *value = 0.0;
         }
+        values.truncate(batch.logits.len());
         values
     };
     if grads.is_some() {
-        let unchanged: Vec<u32> = batch.logits.iter().map(|x| x.to_bits()).collect();
-        assert_eq!(logits.read(gpu), unchanged, "logits were written");
+        assert_eq!(logits.read(gpu), stored, "logits were written");
     }
+    let decode = |words: &[u32]| options.dtype.decode(bytemuck::cast_slice(words));
+    let poison = |words: usize| vec![POISON; words];
+    let grads_before = if grads.is_some() { poison(stored.len()) } else { stored.clone() };
+    let grads = decode(&grads.as_ref().unwrap_or(&logits).read(gpu));
     let read = |name, buffer, size| -> Vec<u8> {
         pollster::block_on(wgpu_cross_entropy::read(&gpu.device, &gpu.queue, name, buffer, size)).unwrap()
     };
@@ -147,8 +174,11 @@ fn run_plan(gpu: &Gpu, batch: &Batch, options: &BinaryOptions, at: usize) -> Bin
     let floats = |bytes: &[u8]| bytemuck::pod_collect_to_vec::<u8, f32>(bytes);
     BinaryOutput {
         totals: BinaryTotals::from_bytes(&table).unwrap(),
-        element_losses: losses.map(|losses| unpadded(losses.read_floats(gpu))),
-        logit_grads: unpadded(grads.as_ref().unwrap_or(&logits).read_floats(gpu)),
+        element_losses: losses.map(|losses| {
+            let before = poison(batch.logits.len()).into_iter().map(f32::from_bits).collect();
+            unpadded(losses.read_floats(gpu), before)
+        }),
+        logit_grads: unpadded(grads, decode(&grads_before)),
         binary_counts: plan
             .binary_counts()
             .map(|counts| floats(&read("counts", counts, BinaryCountsKernel::counts_size(plan.config())))),
@@ -164,7 +194,8 @@ fn with_all(in_place: bool, grad_out: bool) -> BinaryOptions {
 /// Runs and compares every output: the worst, in tolerances, and what came.
 fn checked(gpu: &Gpu, batch: &Batch, options: &BinaryOptions, at: usize) -> (f64, BinaryOutput<f32>) {
     let got = run_plan(gpu, batch, options, at);
-    let mut inputs = batch.inputs();
+    let logits = options.dtype.round(&batch.logits);
+    let mut inputs = BinaryInputs { logits: &logits, ..batch.inputs() };
     if !options.grad_out {
         inputs.grad_out = None;
     }
@@ -202,7 +233,14 @@ fn every_number_of_rows_and_columns() {
         let mut worst = 0.0f64;
         let rows = ROWS.iter().map(|&rows| Shape::new(rows, 1));
         let columns = [2, 3, 5, 16, 64, 65, 129, 1000].map(|columns| Shape::new(21, columns));
-        for (shape, seed) in rows.chain(columns).zip(1..) {
+        let first = [
+            Shape::class_first(1, 3, 2),
+            Shape::class_first(2, 3, 17).with_row_stride(60),
+            Shape::class_first(3, 5, 100),
+            Shape::class_first(1, 70, 64),
+            Shape::class_first(7, 1, 1_000).with_row_stride(1_001),
+        ];
+        for (shape, seed) in rows.chain(columns).chain(first).zip(1..) {
             let batch = Batch::random(seed, &full_spec(), shape);
             for (at, in_place) in [(0, false), (3, true)] {
                 worst = worst.max(check(gpu, &batch, &with_all(in_place, in_place), at));
@@ -216,7 +254,7 @@ fn every_number_of_rows_and_columns() {
 #[test]
 fn every_option() {
     use BinaryDenominator::*;
-    let reductions = [Elements, ValidElements, WeightSum, SampleWeightSum, External]
+    let reductions = [Elements, ValidElements, WeightSum, SampleWeightSum, External, Columns]
         .map(BinaryReduction::Mean)
         .into_iter()
         .chain([BinaryReduction::None, BinaryReduction::Sum]);
@@ -236,8 +274,11 @@ fn every_option() {
             for pos_weight in &factors {
                 seed += 1;
                 let bit = |n: u64| (seed >> n) % 2 == 1;
+                let scores = every_scores();
                 let spec = BinarySpec {
                     counts_over: CountsOver::Batch,
+                    scores: scores[seed as usize % scores.len()],
+                    threshold: [0.5, 0.1, 0.0, 1.0][seed as usize % 4],
                     pos_weight: pos_weight.clone(),
                     focal_gamma: [0.0, 0.5, 1.0, 2.0, 3.7][seed as usize % 5],
                     focal_alpha: bit(0).then_some(0.25),
@@ -247,7 +288,12 @@ fn every_option() {
                     sample_weights: bit(1) ^ bit(3),
                     reduction,
                 };
-                let shape = Shape::new(90, 5).with_row_stride(if bit(0) { 5 } else { 6 });
+                let shape = match seed % 4 {
+                    0 => Shape::new(90, 5).with_row_stride(6),
+                    1 => Shape::class_first(3, 5, 30),
+                    2 => Shape::class_first(3, 5, 30).with_row_stride(155),
+                    _ => Shape::new(90, 5),
+                };
                 let batch = Batch::random(seed, &spec, shape);
                 let options =
                     if seed.is_multiple_of(3) { BinaryOptions::default() } else { with_all(bit(2), bit(2)) };
@@ -263,7 +309,12 @@ fn every_option() {
 #[test]
 fn the_same_bits() {
     for gpu in gpus() {
-        for shape in [Shape::new(20_000, 1), Shape::new(9_000, 3).with_row_stride(4), Shape::new(30, 1_000)] {
+        for shape in [
+            Shape::new(20_000, 1),
+            Shape::new(9_000, 3).with_row_stride(4),
+            Shape::new(30, 1_000),
+            Shape::class_first(100, 3, 64).with_row_stride(200),
+        ] {
             let spec = full_spec();
             let batch = Batch::random(4, &spec, shape);
             let first = run_plan(gpu, &batch, &with_all(false, false), 0);
@@ -383,6 +434,114 @@ fn hostile_elements() {
                 }
             }
         }
+    }
+}
+
+/// Every kind of scores, with every power that is computed another way, on elements of every size.
+#[test]
+fn every_kind_of_scores() {
+    for gpu in gpus() {
+        let (mut worst, mut checked) = (0.0f64, 0);
+        for scores in every_scores() {
+            for (gamma, seed) in [0.0, 0.25, 0.5, 1.0, 1.5, 2.0].into_iter().zip(1..) {
+                for label_smoothing in [0.0, 0.1] {
+                    let spec = BinarySpec {
+                        scores,
+                        focal_gamma: gamma,
+                        label_smoothing,
+                        pos_weight: PosWeight::Given(vec![3.0]),
+                        reduction: BinaryReduction::None,
+                        ..BinarySpec::default()
+                    };
+                    let batch = Batch::random(seed, &spec, Shape::new(200, 5));
+                    worst = worst.max(check(gpu, &batch, &with_all(false, true), 0));
+                    checked += 1;
+                }
+            }
+        }
+        println!("{}: {checked} specs, worst {worst:.3} of the tolerance", gpu.describe());
+    }
+}
+
+/// Probabilities that are none, and denormal ones.
+#[test]
+fn hostile_probabilities() {
+    const INF: f32 = f32::INFINITY;
+    for gpu in gpus() {
+        for (clip, gamma) in CLIPS.iter().flat_map(|clip| [0.0, 0.5, 1.0, 2.0].map(|gamma| (*clip, gamma))) {
+            let elements = [
+                (f32::NAN, 1.0),
+                (INF, 0.0),
+                (INF, 1.0),
+                (-INF, 1.0),
+                (-INF, 0.0),
+                (3e38, 0.0),
+                (-1e-40, 1.0),
+                (1e-40, 1.0),
+                (1e-40, 0.0),
+                (0.999_999_94, 1.0),
+                (0.999_999_94, 0.0),
+                (0.999_999_9, 0.0),
+                (0.5, 0.5),
+            ];
+            let spec = BinarySpec {
+                scores: BinaryScores::Probs(clip),
+                focal_gamma: gamma,
+                reduction: BinaryReduction::None,
+                ..BinarySpec::default()
+            };
+            let batch = Batch {
+                shape: Shape::new(elements.len() as u32, 1),
+                logits: elements.iter().map(|(p, _)| *p).collect(),
+                targets: elements.iter().map(|(_, t)| *t).collect(),
+                element_weights: None,
+                sample_weights: None,
+                grad_out: None,
+                external: None,
+                spec,
+            };
+            let (_, got) = checked(gpu, &batch, &with_all(false, false), 0);
+            assert_eq!((got.totals.nonfinite, got.totals.first_bad), (1, Some(0)), "{}", gpu.describe());
+            let losses = got.element_losses.unwrap();
+            assert!(losses[0].is_nan() && got.logit_grads[0].is_nan());
+            assert!(losses[1..].iter().chain(&got.logit_grads[1..]).all(|x| x.is_finite()), "{losses:?}");
+        }
+    }
+}
+
+/// 16-bit scores and gradients against the oracle on the rounded scores: odd and even numbers of elements, padded and
+/// class-first layouts, tiles. Padding, and half a word behind the last element, keep what they hold.
+#[test]
+fn sixteen_bit_scores() {
+    for gpu in gpus() {
+        let shapes = [
+            Shape::new(1, 1),
+            Shape::new(3, 1),
+            Shape::new(2, 3),
+            Shape::new(5, 7),
+            Shape::new(257, 17),
+            Shape::new(4_099, 1),
+            Shape::new(90, 6).with_row_stride(10),
+            Shape::class_first(3, 5, 7),
+            Shape::class_first(3, 5, 8).with_row_stride(42),
+        ];
+        let mut worst = 0.0f64;
+        for dtype in [Dtype::F16, Dtype::Bf16] {
+            for (shape, seed) in shapes.into_iter().zip(1..) {
+                for (scores, in_place) in every_scores().into_iter().zip([true, false].into_iter().cycle()) {
+                    let spec = BinarySpec { scores, ..full_spec() };
+                    let batch = Batch::random(seed, &spec, shape);
+                    let options = BinaryOptions { dtype, ..with_all(in_place, in_place) };
+                    worst = worst.max(check(gpu, &batch, &options, seed as usize % 2));
+                }
+            }
+            let spec = full_spec();
+            let batch = Batch::random(9, &spec, Shape::new(9_001, 3));
+            let whole = run_plan(gpu, &batch, &BinaryOptions { dtype, ..with_all(true, false) }, 0);
+            let tiled = BinaryOptions { dtype, max_binding_size: Some(40_000), ..with_all(true, false) };
+            assert_eq!(bits(&whole), bits(&run_plan(gpu, &batch, &tiled, 0)), "{}", gpu.describe());
+        }
+        println!("{}: worst {worst:.3} of the tolerance", gpu.describe());
     }
 }
 
@@ -593,7 +752,8 @@ fn errors() {
         };
         let wrong = BinarySpec { pos_weight: PosWeight::Given(vec![1.0; 5]), ..plain.clone() };
         assert_eq!(new(&wrong, shape, &options), "pos_weight holds 5 values; 6 are needed");
-        assert!(new(&plain, Shape::class_first(2, 3, 4), &options).starts_with("inner above 1 does not go"));
+        let half = BinaryOptions { dtype: Dtype::F16, ..options };
+        assert!(new(&plain, Shape::new(10, 5).with_row_stride(6), &half).starts_with("dtype is F16; 16-bit"));
         let odd = BinaryOptions { workgroup_size: Some(3), ..options };
         assert_eq!(new(&plain, shape, &odd), "workgroup_size is 3; a power of two up to 256 is expected");
     }

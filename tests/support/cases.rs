@@ -7,6 +7,9 @@
 
 #![allow(dead_code, reason = "each binary that includes this file uses a part of it")]
 
+#[path = "binary_cases.rs"]
+mod binary;
+
 use std::rc::Rc;
 
 use wgpu_cross_entropy::cpu;
@@ -78,9 +81,11 @@ pub fn work(goldens: &Goldens, case: &Case) -> Result<Work, Stop> {
         "nll" => return mapper.nll(),
         "log_loss" => return mapper.log_loss(),
         "cost_matrix_ce_onehot" => return mapper.cost_matrix_ce_onehot(),
-        "bce" | "dynamic_bce" | "dynamic_bce_losses_api" | "sigmoid_focal" | "binary_accuracy" => {
-            "sigmoid losses are not mapped here yet (see BinarySpec)"
-        }
+        "bce" => return mapper.bce(),
+        "sigmoid_focal" => return mapper.sigmoid_focal(),
+        "dynamic_bce" => return mapper.dynamic_bce(),
+        "dynamic_bce_losses_api" => return mapper.dynamic_bce_losses_api(),
+        "binary_accuracy" => return mapper.binary_accuracy(),
         "sample_weight_indices" | "sample_weight_multioutput" => "host helpers of scikit-learn",
         "seed_mse" | "threshold_mse" => "squared errors",
         other => return unsupported(format!("op {other} is unknown")),

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each binary that includes this file uses a part of it")]
 
+#[path = "binary_on_device.rs"]
+mod binary;
+
 use std::collections::HashMap;
 use std::fmt;
 
@@ -11,13 +14,17 @@ use wgpu_cross_entropy::kernels::{
     CostGatherKernel, TableLayout,
 };
 use wgpu_cross_entropy::tolerance::{FLUSHED, class_weight_error, count_error, tolerances};
-use wgpu_cross_entropy::{Bound, ClassWeights, Config, CrossEntropy, Gpu, Options, Output, Shape, Spec};
+use wgpu_cross_entropy::{
+    BinaryCrossEntropy, Bound, ClassWeights, Config, CrossEntropy, Gpu, Options, Output, Shape, Spec,
+};
 
 use crate::work::{Answer, Call, Loss, Number, Numbers, Solved};
 
 /// How many cases of each op of `tests/golden` run on a device: as many as on the oracle.
-pub const RUN: [(&str, usize); 18] = [
+pub const RUN: [(&str, usize); 23] = [
     ("accuracy", 10),
+    ("bce", 65),
+    ("binary_accuracy", 2),
     ("class_counts", 18),
     ("class_counts_soft", 4),
     ("class_counts_weighted", 8),
@@ -26,6 +33,8 @@ pub const RUN: [(&str, usize); 18] = [
     ("class_weights_from_counts", 5),
     ("cost_matrix_ce", 32),
     ("cost_matrix_ce_onehot", 1),
+    ("dynamic_bce", 40),
+    ("dynamic_bce_losses_api", 3),
     ("dynamic_ce", 24),
     ("dynamic_class_weight_ce", 10),
     ("effective_number", 38),
@@ -33,6 +42,7 @@ pub const RUN: [(&str, usize); 18] = [
     ("log_loss", 11),
     ("log_softmax", 10),
     ("nll", 14),
+    ("sigmoid_focal", 18),
     ("softmax_ce", 440),
     ("softmax_focal", 46),
 ];
@@ -90,6 +100,7 @@ pub struct Device {
     gpu: Gpu,
     options: Options,
     plans: HashMap<String, CrossEntropy>,
+    binary_plans: HashMap<String, BinaryCrossEntropy>,
 }
 
 impl Device {
@@ -100,7 +111,7 @@ impl Device {
 
     /// The same, in variants other than the ones that the adapter would get.
     pub fn with_options(gpu: Gpu, options: Options) -> Self {
-        Self { gpu, options, plans: HashMap::new() }
+        Self { gpu, options, plans: HashMap::new(), binary_plans: HashMap::new() }
     }
 
     /// The options for a shape. Class-first layouts know one strategy.
@@ -128,9 +139,14 @@ impl Device {
 
     async fn answer(&mut self, call: &Call, solved: &Solved) -> Result<Answer, Refusal> {
         let empty = Answer::default();
+        if let (Call::Binary(loss), Some(raw)) = (call, &solved.binary) {
+            return self.binary(loss, raw, &solved.answer).await;
+        }
         Ok(match (call, &solved.raw) {
             (Call::Loss(loss), Some(raw)) => self.loss(loss, raw, &solved.answer).await?,
-            (Call::Loss(_), None) => return Err(Refusal::Failed("the oracle has not answered".into())),
+            (Call::Loss(_) | Call::Binary(_), _) => {
+                return Err(Refusal::Failed("the oracle has not answered".into()));
+            }
             (Call::Counts { spec, shape, labels }, _) => {
                 let counts = self.counts(spec, *shape, bytemuck::cast_slice(labels), None).await?;
                 Answer { class_counts: counts, ..empty }
@@ -209,11 +225,10 @@ impl Device {
             class_counts: got.class_counts.unwrap_or_default(),
             correct_rows: g.correct_rows,
             valid_rows: g.valid_rows,
-            gathered: Vec::new(),
-            class_mass: Numbers::default(),
             predictions: got.predictions.unwrap_or_default(),
             class_stats: got.class_stats,
             weights_error: allowed.class_weight_sums.iter().sum(),
+            ..Answer::default()
         })
     }
 

@@ -5,10 +5,14 @@
 
 #![allow(dead_code, reason = "each binary that includes this file uses a part of it")]
 
+#[path = "binary_work.rs"]
+mod binary;
+
 use std::fmt;
 
+pub use binary::BinaryLoss;
 use wgpu_cross_entropy::error::InputError;
-use wgpu_cross_entropy::{ClassStats, ClassWeights, Inputs, Output, Shape, Spec, cpu};
+use wgpu_cross_entropy::{BinaryOutput, ClassStats, ClassWeights, Inputs, Output, Shape, Spec, cpu};
 
 /// A value, and how far it may be from the oracle's.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -103,6 +107,16 @@ pub struct Answer {
     pub class_stats: Option<ClassStats>,
     /// How far each sum of weights in it may be off, over all classes.
     pub weights_error: f64,
+    /// Of a sigmoid loss, in the layout of its scores.
+    pub element_losses: Numbers,
+    /// Of a sigmoid loss with live factors: positives, negatives.
+    pub binary_counts: Numbers,
+    /// Of a sigmoid loss: the factors of positives and negatives.
+    pub factors: Numbers,
+    /// Of a sigmoid loss: the sample weights of its elements, and of those that are predicted right.
+    pub sample_weight_sum: Number,
+    /// See `sample_weight_sum`.
+    pub correct_weight: Number,
 }
 
 impl Answer {
@@ -254,6 +268,8 @@ fn add_slope(to: &mut Output<f64>, a: &Output<f64>, b: &Output<f64>, by: f64) {
 pub enum Call {
     /// The whole flow.
     Loss(Box<Loss>),
+    /// The whole flow of a sigmoid loss.
+    Binary(Box<BinaryLoss>),
     /// Labels to counts.
     Counts {
         /// For the ignore index.
@@ -303,6 +319,8 @@ pub enum Call {
 pub struct Solved {
     /// For the settings as the crate takes them; `None` but for a loss.
     pub raw: Option<Output<f64>>,
+    /// The same of a sigmoid loss.
+    pub binary: Option<BinaryOutput<f64>>,
     /// For the settings of the reference.
     pub answer: Answer,
 }
@@ -342,11 +360,15 @@ impl Call {
                     class_stats,
                     ..empty
                 };
-                Solved { raw: Some(raw), answer }
+                Solved { raw: Some(raw), binary: None, answer }
+            }
+            Self::Binary(loss) => {
+                let (raw, answer) = loss.solve()?;
+                Solved { raw: None, binary: Some(raw), answer }
             }
             Self::Counts { spec, shape, labels } => {
                 let class_counts = cpu::class_counts(spec, shape, labels);
-                Solved { raw: None, answer: Answer { class_counts, ..empty } }
+                Solved { raw: None, binary: None, answer: Answer { class_counts, ..empty } }
             }
             Self::Mass { spec, shape, labels, target_probs, sample_weights } => {
                 let inputs = Inputs {
@@ -356,19 +378,19 @@ impl Call {
                     ..Inputs::default()
                 };
                 let class_mass = numbers(cpu::class_mass(spec, shape, &inputs));
-                Solved { raw: None, answer: Answer { class_mass, ..empty } }
+                Solved { raw: None, binary: None, answer: Answer { class_mass, ..empty } }
             }
             Self::Weights { spec, counts, .. } => {
                 let class_weights = match &spec.class_weights {
                     ClassWeights::Live(live) => numbers(cpu::class_weights(live, counts)),
                     ClassWeights::None | ClassWeights::Given(_) => Numbers::default(),
                 };
-                Solved { raw: None, answer: Answer { class_weights, ..empty } }
+                Solved { raw: None, binary: None, answer: Answer { class_weights, ..empty } }
             }
             Self::Gather { spec, shape, logits, labels } => {
                 let rows = cpu::cost_gather(spec, shape, logits, labels);
                 let gathered = rows.iter().map(|row| (row.prediction, row.cost)).collect();
-                Solved { raw: None, answer: Answer { gathered, ..empty } }
+                Solved { raw: None, binary: None, answer: Answer { gathered, ..empty } }
             }
         })
     }
@@ -408,6 +430,11 @@ pub enum Deviation {
     /// A row of targets that are all 0 is ignored; the framework divides by the count of class 0, or returns
     /// `softmax - 0` as the gradient.
     EmptyTarget,
+    /// Where a batch has positives only, or negatives only, the side that is empty weighs 0; the framework divides 0 by 0.
+    OneSidedBatch,
+    /// Where a sigmoid focal loss of probabilities has a power below 1 of 0, its slope there is 0; the framework has an
+    /// infinite one.
+    FocalKink,
 }
 
 /// An expected output that is not compared.
