@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use cases::Stop;
-use golden::{Case, Goldens};
+use golden::{Case, Goldens, Part};
 use lexopt::prelude::*;
 use on_device::{Device, Refusal};
 use serde_json::{Value as Json, json};
@@ -40,6 +40,7 @@ Usage: check_cases [OPTIONS] FOLDER
     --gpu            every adapter, without a verdict on the oracle
     --adapter NAME   the adapters whose name or driver holds NAME, in any case of letters, and the oracle
     --filter TEXT    only cases whose op, group or name (group/name) holds TEXT
+    --errors         a table of errors against f64: the framework's own f32 results beside this crate's
     --json           a summary as JSON in the last line
     --help           this text
 ";
@@ -51,13 +52,14 @@ struct Arguments {
     devices: bool,
     adapter: Option<String>,
     filter: Option<String>,
+    errors: bool,
     json: bool,
 }
 
 /// `None` where only help was asked for.
 fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
-    let (mut folder, mut cpu, mut gpu, mut adapter, mut filter, mut json) =
-        (None, false, false, None, None, false);
+    let (mut folder, mut cpu, mut gpu, mut adapter, mut filter) = (None, false, false, None, None);
+    let (mut errors, mut json) = (false, false);
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
@@ -65,6 +67,7 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
             Long("gpu") => gpu = true,
             Long("adapter") => adapter = Some(parser.value()?.string()?),
             Long("filter") => filter = Some(parser.value()?.string()?),
+            Long("errors") => errors = true,
             Long("json") => json = true,
             Short('h') | Long("help") => return Ok(None),
             Value(path) if folder.is_none() => folder = Some(PathBuf::from(path)),
@@ -75,7 +78,7 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
         return Err("--cpu does not go with --gpu and --adapter".into());
     }
     let folder = folder.ok_or("a folder of cases is missing; --help lists the options")?;
-    Ok(Some(Arguments { folder, oracle: !gpu, devices: !cpu, adapter, filter, json }))
+    Ok(Some(Arguments { folder, oracle: !gpu, devices: !cpu, adapter, filter, errors, json }))
 }
 
 /// What became of a case.
@@ -124,6 +127,9 @@ fn main() -> ExitCode {
         return unusable(&"there is no such case in the folder");
     }
     summary.print();
+    if arguments.errors {
+        summary.errors.print(&devices);
+    }
     println!("{:.1} s", began.elapsed().as_secs_f64());
     if arguments.json {
         println!("{}", summary.json());
@@ -188,18 +194,21 @@ fn check(
         runs += 1;
         failures.extend(work.failures(&oracle, None).iter().map(|wrong| failed(case, "oracle", wrong)));
     }
-    for device in devices {
+    let mut answered = Vec::new();
+    for (number, device) in devices.iter_mut().enumerate() {
         let name = device.describe();
         match pollster::block_on(device.answers(&work.calls, &solved)) {
             Ok(answers) => {
                 runs += 1;
                 let wrong = work.failures(&answers, Some(&oracle));
                 failures.extend(wrong.iter().map(|wrong| failed(case, &name, wrong)));
+                answered.push((number, answers));
             }
             Err(Refusal::Limit(what)) => summary.not_run.push(format!("{}, {name}: {what}", case.id())),
             Err(Refusal::Failed(what)) => failures.push(failure(&name, what)),
         }
     }
+    summary.errors.add(goldens, case, &work, &oracle, &answered);
     match (failures.is_empty(), runs) {
         (false, _) => Verdict::Failed(failures),
         (true, 0) => Verdict::Skipped("it passes a limit of every device".into()),
@@ -223,6 +232,99 @@ fn number(x: f64) -> Json {
     if x.is_finite() { x.into() } else { x.to_string().into() }
 }
 
+/// The worst errors against `f64`, by the size of the logits, the framework, and losses or gradients.
+#[derive(Default)]
+struct Errors(BTreeMap<(u32, &'static str, &'static str), ErrorRow>);
+
+/// Each error is the largest difference of an output over its largest value; of all outputs the worst counts.
+#[derive(Default)]
+struct ErrorRow {
+    outputs: usize,
+    framework: f64,
+    /// The oracle rounded to `f32`: what no `f32` result can beat by much.
+    oracle: f64,
+    /// By number of the device.
+    devices: BTreeMap<usize, f64>,
+}
+
+impl Errors {
+    /// Compares the losses and gradients that the framework has computed in `f32` by rules that are the crate's too.
+    /// `devices`: number and answers.
+    fn add(
+        &mut self,
+        goldens: &Goldens,
+        case: &Case,
+        work: &work::Work,
+        oracle: &[work::Answer],
+        devices: &[(usize, Vec<work::Answer>)],
+    ) {
+        let framework = match case.framework.to_lowercase() {
+            name if name.starts_with("torch") => "PyTorch",
+            name if name.starts_with("keras 3") || name.starts_with("tf_keras") => "Keras",
+            _ => return,
+        };
+        let Some(work::Call::Loss(loss)) = work.calls.first() else { return };
+        let largest = loss.logits.iter().filter(|x| x.is_finite()).fold(0.0f32, |m, x| m.max(x.abs()));
+        let Some(scale) = [3, 30, 300].into_iter().find(|most| largest <= *most as f32) else { return };
+        if !work.deviations.is_empty() {
+            return;
+        }
+        for check in &work.checks {
+            let kind = match check.name.as_str() {
+                "loss" | "per_sample" => "losses",
+                name if name.starts_with("grad_") => "gradients",
+                _ => continue,
+            };
+            let single = case
+                .tensors(Part::FrameworkResult)
+                .get(&check.name)
+                .is_some_and(|entry| entry.dtype == "F32");
+            let Ok(theirs) = goldens.f64s(case, Part::FrameworkResult, &check.name) else { continue };
+            let error = |got: &dyn Fn(usize) -> f64| {
+                let finite = || (0..check.want.len()).filter(|&i| check.want[i].is_finite());
+                let size = finite().fold(0.0f64, |m, i| m.max(check.want[i].abs()));
+                let apart = finite().fold(0.0f64, |m, i| m.max((got(i) - check.want[i]).abs()));
+                if size > 0.0 { apart / size } else { 0.0 }
+            };
+            if !single || theirs.values.len() != check.want.len() {
+                continue;
+            }
+            let of = |answers: &[work::Answer]| (check.read)(answers);
+            let exact = of(oracle);
+            let row = self.0.entry((scale, framework, kind)).or_default();
+            row.outputs += 1;
+            row.framework = row.framework.max(error(&|i| theirs.values[i]));
+            row.oracle = row.oracle.max(error(&|i| f64::from(exact[i].value as f32)));
+            for (number, answers) in devices {
+                let got = of(answers);
+                let worst = row.devices.entry(*number).or_default();
+                *worst = worst.max(error(&|i| got[i].value));
+            }
+        }
+    }
+
+    fn print(&self, devices: &[Device]) {
+        println!("\nworst error over the largest value of an output, against f64:");
+        print!(
+            "{:<14}{:<10}{:<11}{:>8}{:>12}{:>16}",
+            "logits up to", "against", "", "outputs", "theirs", "oracle in f32"
+        );
+        (0..devices.len()).for_each(|number| print!("{:>12}", format!("device {number}")));
+        println!();
+        for ((scale, framework, kind), row) in &self.0 {
+            print!(
+                "{scale:<14}{framework:<10}{kind:<11}{:>8}{:>12.1e}{:>16.1e}",
+                row.outputs, row.framework, row.oracle
+            );
+            row.devices.values().for_each(|error| print!("{error:>12.1e}"));
+            println!();
+        }
+        for (number, device) in devices.iter().enumerate() {
+            println!("device {number}: {}", device.describe());
+        }
+    }
+}
+
 /// Counts of one op.
 #[derive(Default)]
 struct Counts {
@@ -239,6 +341,7 @@ struct Summary {
     reasons: BTreeMap<String, usize>,
     left_out: BTreeMap<work::LeftOut, usize>,
     not_run: Vec<String>,
+    errors: Errors,
 }
 
 impl Summary {

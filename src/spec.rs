@@ -244,7 +244,7 @@ pub enum CountsOver {
     Batch,
     /// A moving average of the batches' counts: `m = momentum m + (1 - momentum) n`, from 0, and its bias corrected:
     /// `m / (1 - momentum^steps)` is what the formulas take. In `f32`, so it is off by up to
-    /// `2^-22 / (1 - momentum)` of itself. A class that has less than 2^-64 rows left has none.
+    /// `2^-21 / (1 - momentum)` of itself. A class that has less than 2^-64 rows left has none.
     Ema {
         /// From 0, which is the batch alone, to 0.9999.
         momentum: f32,

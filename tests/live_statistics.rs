@@ -405,7 +405,7 @@ fn binary_history_follows_the_oracle() {
 /// What a plan refuses to load, and what it does not keep.
 #[test]
 fn histories_of_others_are_refused() {
-    let gpu = &gpus()[0];
+    let gpu = gpus().next().expect("an adapter");
     let plan = |over, classes| {
         let spec = over_batches(over, Targets::Labels);
         CrossEntropy::new(&gpu.device, &spec, Shape::new(2, classes), &Options::default()).unwrap()

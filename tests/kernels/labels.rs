@@ -166,7 +166,7 @@ fn halves_and_cost_gather_read_every_format() {
 /// What does not fit is refused by name; the ignore index is compared with the label as it is read.
 #[test]
 fn what_packed_labels_cannot_say() {
-    let gpu = &gpus()[0];
+    let gpu = gpus().next().expect("an adapter");
     let plan = |spec: &Spec| {
         let options = Options { labels: LabelFormat::U8, ..Options::default() };
         CrossEntropy::new(&gpu.device, spec, Shape::new(3, 2), &options)

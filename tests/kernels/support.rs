@@ -2,14 +2,41 @@
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use wgpu_cross_entropy::{
     ClassWeights, CostMatrix, Denominator, DeviceOptions, Gpu, Inputs, Reduction, SampleWeights, Scores,
     Shape, Spec, Targets, sample_weights_len,
 };
 
-/// Every adapter of this machine, opened once: drivers dislike many devices in one process.
-pub fn gpus() -> &'static [Gpu] {
+/// Every adapter of this machine in turn. While a GL one has its turn no other test has it: wgpu gives up on GL's one
+/// context where another thread compiles a long shader in it for seconds.
+pub fn gpus() -> Turns {
+    Turns { left: all_gpus().iter(), turn: None }
+}
+
+/// See [`gpus`].
+pub struct Turns {
+    left: std::slice::Iter<'static, Gpu>,
+    turn: Option<MutexGuard<'static, ()>>,
+}
+
+impl Iterator for Turns {
+    type Item = &'static Gpu;
+
+    fn next(&mut self) -> Option<&'static Gpu> {
+        static GL: Mutex<()> = Mutex::new(());
+        self.turn = None;
+        let gpu = self.left.next()?;
+        if gpu.info.backend == wgpu::Backend::Gl {
+            // A test that failed in its turn has done the others no harm.
+            self.turn = Some(GL.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        Some(gpu)
+    }
+}
+
+/// Every adapter, opened once: drivers dislike many devices in one process.
+fn all_gpus() -> &'static [Gpu] {
     static GPUS: OnceLock<Vec<Gpu>> = OnceLock::new();
     let gpus = GPUS.get_or_init(|| pollster::block_on(Gpu::all(&DeviceOptions::default())));
     let expected: usize =
