@@ -211,7 +211,7 @@ fn print_wgsl_prints_what_can_be_pasted() {
         &["cross_entropy", "--f16", "--classes", "100", "--live-weights", "--in-place"],
         &["cross_entropy_forward", "--classes", "1000", "--subgroups", "32", "--label-smoothing", "0.1"],
         &["denominator/soft", "--targets", "soft", "--sample-weights"],
-        &["class_weights", "--live-weights"],
+        &["class_weights/weights", "--live-weights"],
         &["binary_cross_entropy/elements", "--read"],
     ];
     for arguments in cases {
