@@ -15,9 +15,11 @@ override WORKGROUP_SIZE: u32 = 64u;
 fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
     let row = row_of(group, lane);
     let in_row = lane_of(lane);
+    stage_in(group, lane);
     let live = row < params.rows;
-    var goal = no_target();
-    if (live) { goal = read_target(row); }
+    // Read outside of any branch: what a whole workgroup shares is then read once by drivers that run on CPUs.
+    var goal = read_target(min(row, params.rows - 1u));
+    if (!live) { goal = no_target(); }
     let counts = row_counts(goal);
     let row_at = row_offset(row);
 

@@ -141,6 +141,8 @@ pub struct Options {
     pub strategy: Option<Strategy>,
     /// A workgroup size other than the table's.
     pub workgroup_size: Option<u32>,
+    /// Invocations that share a row with [`Strategy::Group`], other than the table's: a power of two.
+    pub threads_a_row: Option<u32>,
     /// `Some(false)` keeps subgroup operations out.
     pub subgroups: Option<bool>,
     /// `Some(false)` keeps 16-byte loads out.
@@ -162,39 +164,202 @@ impl Options {
 }
 
 /// The most classes that one invocation walks over. llvmpipe (Mesa 22.3.6) leaves every loop silently after 65,535
-/// turns an invocation, and a row takes classes / 4 turns twice.
+/// turns an invocation, all its loops together; a turn takes [`STREAM_BLOCKS`] times four classes.
 pub const MAX_THREAD_CLASSES: u32 = 65_536;
+
+/// The most blocks of four classes that an invocation holds in registers.
+pub const MAX_BLOCKS: u32 = 32;
+
+/// The same for losses of more terms than the label's: each block is a long piece of text, twice, and some drivers take
+/// seconds to compile many.
+pub const MAX_GENERAL_BLOCKS: u32 = 8;
+
+/// The most blocks that an invocation with a row to itself holds.
+const MAX_THREAD_BLOCKS: u32 = 16;
+
+/// Blocks in flight where a row is read again for each visit.
+pub const STREAM_BLOCKS: u32 = 4;
+
+/// The most bytes of workgroup memory for rows: WebGPU's 16 KiB, but for what counting takes.
+const MAX_TILE_BYTES: u32 = 16_000;
+
+/// The most bytes of workgroup memory that an invocation's shares of its row take: a `Part` and an eighth of one, and for
+/// losses of many terms `Moments` and `Norm` beside (`parts/reduce_workgroup.wgsl`).
+const fn shares_bytes(general: bool) -> u32 {
+    if general { 80 } else { 40 }
+}
+
+/// The most blocks that an invocation holds.
+const fn max_blocks(general: bool) -> u32 {
+    if general { MAX_GENERAL_BLOCKS } else { MAX_BLOCKS }
+}
+
+/// Which devices a line of the table is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceClass {
+    /// A GPU.
+    Gpu,
+    /// A GPU with subgroup operations.
+    GpuSubgroups,
+    /// A CPU: barriers are dear, and neighbouring invocations gain nothing from neighbouring words.
+    Cpu,
+    /// A CPU with subgroup operations: as wide as a subgroup, a workgroup needs no barrier.
+    CpuSubgroups,
+}
+
+/// Which layouts a line of the table is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuleLayout {
+    /// Class-first.
+    ClassFirst,
+    /// Class-last, no padding between rows.
+    Dense,
+    /// Class-last.
+    ClassLast,
+}
 
 /// One line of the table of strategies. The first line that fits is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// For CPU devices, or for the others.
-    pub cpu: bool,
-    /// Whether it needs subgroups.
-    pub subgroups: bool,
+    /// The devices. Those with subgroups take lines for those without, if no line of their own comes first.
+    pub device: DeviceClass,
+    /// The layouts.
+    pub layout: RuleLayout,
     /// The most classes it is meant for.
     pub max_classes: u32,
     /// The strategy.
     pub strategy: Strategy,
-    /// Invocations in a workgroup; 0: the device's largest subgroup.
+    /// Invocations in a workgroup; 0: the device's largest subgroup. [`Strategy::Resident`] takes more where it must, to
+    /// hold the row.
     pub workgroup_size: u32,
+    /// Invocations that share a row, with [`Strategy::Group`]; 0 elsewhere.
+    pub threads_a_row: u32,
 }
 
-/// The table. On CPUs a workgroup is as wide as a subgroup, so that no barrier is needed; where there are no
-/// subgroups an invocation a row needs none either, up to where one driver stops looping (65,535 turns).
+/// The table: strategy, workgroup size and threads a row, by device, layout and number of classes. Elements a thread
+/// follow: as many blocks of four as it takes. On CPUs a workgroup is as wide as a subgroup, so that no barrier is
+/// needed; where there are no subgroups an invocation a row needs none either. The lines for CPUs were found by search
+/// on lavapipe (`benches/NOTES.md`); those for GPUs are reasoned, and not measured yet.
 pub const RULES: &[Rule] = &[
-    rule(true, true, 64, Strategy::Thread, 0),
-    rule(true, true, u32::MAX, Strategy::Workgroup, 0),
-    rule(true, false, 32_768, Strategy::Thread, 16),
-    rule(true, false, u32::MAX, Strategy::Workgroup, 64),
-    rule(false, false, 32, Strategy::Thread, 64),
-    rule(false, false, 512, Strategy::Workgroup, 64),
-    rule(false, false, 2048, Strategy::Workgroup, 128),
-    rule(false, false, u32::MAX, Strategy::Workgroup, 256),
+    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassFirst, u32::MAX, Strategy::Thread, 0, 0),
+    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 32, Strategy::Group, 64, 1),
+    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 256, Strategy::Group, 32, 2),
+    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 32_768, Strategy::Resident, 0, 0),
+    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, u32::MAX, Strategy::Streaming, 0, 0),
+    rule(DeviceClass::Cpu, RuleLayout::ClassFirst, u32::MAX, Strategy::Thread, 16, 0),
+    rule(DeviceClass::Cpu, RuleLayout::ClassLast, 32_768, Strategy::Thread, 16, 0),
+    rule(DeviceClass::Cpu, RuleLayout::ClassLast, u32::MAX, Strategy::Streaming, 64, 0),
+    rule(DeviceClass::Gpu, RuleLayout::ClassFirst, u32::MAX, Strategy::Thread, 64, 0),
+    rule(DeviceClass::Gpu, RuleLayout::Dense, 15, Strategy::Tile, 256, 0),
+    rule(DeviceClass::Gpu, RuleLayout::Dense, 30, Strategy::Tile, 128, 0),
+    rule(DeviceClass::Gpu, RuleLayout::ClassLast, 8, Strategy::Thread, 128, 0),
+    rule(DeviceClass::Gpu, RuleLayout::ClassLast, 64, Strategy::Group, 128, 8),
+    rule(DeviceClass::Gpu, RuleLayout::ClassLast, 128, Strategy::Group, 128, 16),
+    rule(DeviceClass::Gpu, RuleLayout::ClassLast, 512, Strategy::Group, 128, 32),
+    rule(DeviceClass::Gpu, RuleLayout::ClassLast, 1024, Strategy::Resident, 64, 0),
+    rule(DeviceClass::Gpu, RuleLayout::ClassLast, 4096, Strategy::Resident, 128, 0),
+    rule(DeviceClass::Gpu, RuleLayout::ClassLast, 16_384, Strategy::Resident, 256, 0),
+    rule(DeviceClass::Gpu, RuleLayout::ClassLast, u32::MAX, Strategy::Streaming, 256, 0),
 ];
 
-const fn rule(cpu: bool, subgroups: bool, max_classes: u32, strategy: Strategy, workgroup_size: u32) -> Rule {
-    Rule { cpu, subgroups, max_classes, strategy, workgroup_size }
+const fn rule(
+    device: DeviceClass,
+    layout: RuleLayout,
+    max_classes: u32,
+    strategy: Strategy,
+    workgroup_size: u32,
+    threads_a_row: u32,
+) -> Rule {
+    Rule { device, layout, max_classes, strategy, workgroup_size, threads_a_row }
+}
+
+impl Rule {
+    /// In words.
+    fn why(&self, shape: &Shape) -> String {
+        let device = match self.device {
+            DeviceClass::Gpu => "a GPU",
+            DeviceClass::GpuSubgroups => "a GPU with subgroups",
+            DeviceClass::Cpu => "a CPU",
+            DeviceClass::CpuSubgroups => "a CPU with subgroups",
+        };
+        let layout = match self.layout {
+            RuleLayout::ClassFirst => "class-first",
+            RuleLayout::Dense => "rows without padding",
+            RuleLayout::ClassLast => "class-last",
+        };
+        let up_to = match self.max_classes {
+            u32::MAX => String::new(),
+            most => format!(", up to {most}"),
+        };
+        format!("{} classes{up_to}, {layout}, on {device}", shape.classes)
+    }
+
+    /// Whether it is for this device and shape.
+    fn fits(&self, caps: &Capabilities, subgroups: bool, shape: &Shape, general: bool) -> bool {
+        let device = match self.device {
+            DeviceClass::Gpu => !caps.cpu,
+            DeviceClass::GpuSubgroups => !caps.cpu && subgroups,
+            DeviceClass::Cpu => caps.cpu,
+            DeviceClass::CpuSubgroups => caps.cpu && subgroups,
+        };
+        let layout = match self.layout {
+            RuleLayout::ClassFirst => shape.inner > 1,
+            RuleLayout::Dense => is_dense(shape),
+            RuleLayout::ClassLast => shape.inner == 1,
+        };
+        let lanes = match self.strategy {
+            Strategy::Thread | Strategy::Streaming => u32::MAX,
+            Strategy::Tile => 1,
+            Strategy::Group => self.threads_a_row,
+            Strategy::Resident => largest_workgroup(caps, general),
+        };
+        let held = lanes.saturating_mul(4 * max_blocks(general));
+        device && layout && shape.classes <= self.max_classes.min(held)
+    }
+
+    /// For a strategy that the caller asks for: what goes with it where nothing else is said.
+    fn asked(strategy: Strategy, caps: &Capabilities, subgroups: bool, shape: &Shape, general: bool) -> Self {
+        let classes = shape.classes;
+        let invocations = |classes_each: u32| classes.div_ceil(classes_each).next_power_of_two();
+        let narrow = if caps.cpu && subgroups { subgroup_width(caps) } else { 16 };
+        let (workgroup_size, threads_a_row) = match (strategy, caps.cpu) {
+            (Strategy::Thread, true) => (narrow, 0),
+            (Strategy::Thread, false) => (64, 0),
+            // 16 KiB hold the rows.
+            (Strategy::Tile, _) => ((3900 / classes).max(1).next_power_of_two().min(256) / 2, 0),
+            (Strategy::Group, true) => (narrow, invocations(32).clamp(2, narrow)),
+            (Strategy::Group, false) => (128, invocations(16).clamp(2, 64)),
+            (Strategy::Resident, true) => (invocations(4 * max_blocks(general)).max(narrow), 0),
+            (Strategy::Resident, false) => (invocations(16).max(64), 0),
+            (Strategy::Streaming, true) => (if subgroups { narrow } else { 64 }, 0),
+            (Strategy::Streaming, false) => (256, 0),
+        };
+        Self {
+            device: if caps.cpu { DeviceClass::Cpu } else { DeviceClass::Gpu },
+            layout: RuleLayout::ClassLast,
+            max_classes: u32::MAX,
+            strategy,
+            workgroup_size: workgroup_size.clamp(1, 256),
+            threads_a_row,
+        }
+    }
+}
+
+/// The most invocations whose shares of a row fit workgroup memory.
+fn largest_workgroup(caps: &Capabilities, general: bool) -> u32 {
+    ((caps.max_workgroup_memory / shares_bytes(general) + 1).next_power_of_two() / 2)
+        .min(caps.max_workgroup_size)
+        .min(256)
+}
+
+/// The largest subgroup, as a workgroup size.
+fn subgroup_width(caps: &Capabilities) -> u32 {
+    caps.subgroup_max_size.next_power_of_two().clamp(4, 64)
+}
+
+/// Class-last without padding.
+fn is_dense(shape: &Shape) -> bool {
+    shape.inner == 1 && shape.row_stride == shape.classes
 }
 
 /// A checked spec and shape, and the variant that the kernels are compiled in.
@@ -253,23 +418,71 @@ impl Config {
             });
         }
         let subgroups = caps.subgroups && options.subgroups != Some(false);
-        let fits = |rule: &&Rule| {
-            rule.cpu == caps.cpu && (!rule.subgroups || subgroups) && shape.classes <= rule.max_classes
+        let general = spec.scores != Scores::Logits
+            || spec.targets != Targets::Labels
+            || spec.label_smoothing != 0.0
+            || spec.cost_lambda != 0.0;
+        let max_blocks = max_blocks(general);
+        let refused = |option, got: String, expected: &str| {
+            Err(PlanError::Option { option, got, expected: expected.into() })
         };
-        // The last line for each kind of device has no condition.
-        let rule = RULES.iter().find(fits).copied().unwrap_or(RULES[RULES.len() - 1]);
-        let strategy = match options.strategy {
-            Some(Strategy::Workgroup) if class_first => {
-                return Err(PlanError::Option {
-                    option: "strategy",
-                    got: format!("{:?}", Strategy::Workgroup),
-                    expected: "class-first layouts take Thread".into(),
-                });
+        let rule = match options.strategy {
+            Some(strategy) if class_first && strategy != Strategy::Thread => {
+                return refused("strategy", format!("{strategy:?}"), "class-first layouts take Thread");
             }
-            Some(strategy) => strategy,
-            None if class_first => Strategy::Thread,
-            None => rule.strategy,
+            Some(Strategy::Tile) if !is_dense(&shape) => {
+                return refused("strategy", "Tile".into(), "rows with padding take another strategy");
+            }
+            Some(strategy) => Rule::asked(strategy, &caps, subgroups, &shape, general),
+            // The last line for each kind of device and layout has no condition.
+            None => *RULES
+                .iter()
+                .find(|rule| rule.fits(&caps, subgroups, &shape, general))
+                .unwrap_or(&RULES[RULES.len() - 1]),
         };
+        let strategy = rule.strategy;
+        let workgroup_size = match options.workgroup_size {
+            Some(size) if size == 0 || !size.is_power_of_two() || size > 256 => {
+                return refused("workgroup_size", size.to_string(), "a power of two up to 256 is expected");
+            }
+            Some(size) => size,
+            None => {
+                let size = if rule.workgroup_size == 0 { subgroup_width(&caps) } else { rule.workgroup_size };
+                // As many as it takes to hold the row, where subgroups are narrower than the table reckons with.
+                let least = match rule.strategy {
+                    Strategy::Resident => shape.classes.div_ceil(4 * max_blocks).next_power_of_two(),
+                    _ => 1,
+                };
+                size.max(least).min(largest_workgroup(&caps, general))
+            }
+        };
+        let group_lanes = match options.threads_a_row {
+            Some(lanes) if lanes == 0 || !lanes.is_power_of_two() || lanes > workgroup_size => {
+                let expected =
+                    format!("a power of two up to the workgroup size, {workgroup_size}, is expected");
+                return refused("threads_a_row", lanes.to_string(), &expected);
+            }
+            Some(lanes) => lanes,
+            None => rule.threads_a_row.clamp(1, workgroup_size),
+        };
+        let lanes = match strategy {
+            Strategy::Thread | Strategy::Tile => 1,
+            Strategy::Group => group_lanes,
+            Strategy::Resident | Strategy::Streaming => workgroup_size,
+        };
+        let blocks = shape.classes.div_ceil(4 * lanes);
+        let held = match strategy {
+            Strategy::Streaming => false,
+            Strategy::Thread => blocks <= MAX_THREAD_BLOCKS.min(max_blocks),
+            Strategy::Tile | Strategy::Group | Strategy::Resident => true,
+        };
+        if held && blocks > max_blocks {
+            return Err(PlanError::Limit {
+                what: "number of classes with rows in registers",
+                got: shape.classes.into(),
+                limit: (4 * max_blocks * lanes).into(),
+            });
+        }
         if strategy == Strategy::Thread && shape.classes > MAX_THREAD_CLASSES {
             return Err(PlanError::Limit {
                 what: "number of classes with an invocation a row",
@@ -277,31 +490,9 @@ impl Config {
                 limit: MAX_THREAD_CLASSES.into(),
             });
         }
-        let general = spec.scores != Scores::Logits
-            || spec.targets != Targets::Labels
-            || spec.label_smoothing != 0.0
-            || spec.cost_lambda != 0.0;
-        let workgroup_size = match options.workgroup_size {
-            Some(size) if size == 0 || !size.is_power_of_two() || size > 256 => {
-                return Err(PlanError::Option {
-                    option: "workgroup_size",
-                    got: size.to_string(),
-                    expected: "a power of two up to 256 is expected".into(),
-                });
-            }
-            Some(size) => size,
-            None if rule.workgroup_size == 0 => caps.subgroup_max_size.next_power_of_two().clamp(4, 64),
-            None => {
-                // Browsers promise 16 KiB, which is less than 256 invocations take for a loss of many terms.
-                let fits =
-                    |size: &u32| workgroup_memory(strategy, general, *size) <= caps.max_workgroup_memory;
-                let mut sizes =
-                    (0..rule.workgroup_size.ilog2()).map(|halvings| rule.workgroup_size >> halvings);
-                sizes.find(fits).unwrap_or(1).min(caps.max_workgroup_size)
-            }
-        };
         let vectorize = options.vectorize != Some(false)
             && !class_first
+            && strategy != Strategy::Tile
             && shape.classes.is_multiple_of(4)
             && shape.row_stride.is_multiple_of(4);
         let live = match &spec.class_weights {
@@ -311,7 +502,21 @@ impl Config {
         let variant = Variant {
             strategy,
             workgroup_size,
-            subgroups: subgroups && strategy == Strategy::Workgroup,
+            group_lanes,
+            blocks: if held { blocks } else { STREAM_BLOCKS },
+            held,
+            classes: if held { shape.classes } else { 0 },
+            skip_tail: caps.cpu,
+            // A row of a group lies within a subgroup, whichever size the device takes, and subgroups are full.
+            subgroups: subgroups
+                && match strategy {
+                    Strategy::Thread | Strategy::Tile => false,
+                    Strategy::Group => {
+                        group_lanes <= caps.subgroup_min_size
+                            && workgroup_size.is_multiple_of(caps.subgroup_max_size)
+                    }
+                    Strategy::Resident | Strategy::Streaming => true,
+                },
             // CPU drivers have one size of subgroup and fill it. Of GPUs that is not promised, and a barrier is cheap.
             single_subgroup: caps.cpu
                 && caps.subgroup_min_size == workgroup_size
@@ -368,16 +573,17 @@ impl Config {
             },
             binary: BinaryVariant::default(),
         };
-        let why = match (options.strategy, class_first) {
-            (Some(_), _) => "asked for".to_owned(),
-            (None, true) => "class-first".to_owned(),
-            (None, false) => format!(
-                "{} classes, up to {} on a {}{}",
-                shape.classes,
-                rule.max_classes,
-                if caps.cpu { "CPU" } else { "GPU" },
-                if rule.subgroups { " with subgroups" } else { "" },
-            ),
+        if strategy == Strategy::Tile && variant.tile_bytes() > caps.max_workgroup_memory.min(MAX_TILE_BYTES)
+        {
+            return Err(PlanError::Limit {
+                what: "bytes of workgroup memory for rows",
+                got: variant.tile_bytes().into(),
+                limit: caps.max_workgroup_memory.min(MAX_TILE_BYTES).into(),
+            });
+        }
+        let why = match options.strategy {
+            Some(_) => "asked for".to_owned(),
+            None => rule.why(&shape),
         };
         Ok(Self { spec: spec.clone(), shape, options: *options, caps, variant, why })
     }
@@ -459,6 +665,15 @@ impl Config {
         options.keeps_telemetry().then(|| TelemetryLayout::new(self.shape.classes, options.confusion))
     }
 
+    /// How often the fused kernel reads each logit; it writes each gradient once.
+    pub fn visits(&self) -> u32 {
+        let variant = &self.variant;
+        let sums_again = u32::from(variant.general && !variant.held);
+        // Scores that are normalized again are read for it wherever they are.
+        let scores = u32::from(self.spec.scores != Scores::Logits);
+        if variant.held { 1 + scores } else { 2 + sums_again + scores }
+    }
+
     /// Why this row strategy.
     pub fn why(&self) -> &str {
         &self.why
@@ -469,15 +684,6 @@ impl Config {
         let mut config = self.clone();
         config.variant.element = Element::F32;
         config
-    }
-}
-
-/// Bytes of workgroup memory for reducing rows: a `Part` for each invocation and each eighth of them
-/// (`shaders/parts/reduce_workgroup.wgsl`), and `Moments`, as large, for losses of many terms.
-fn workgroup_memory(strategy: Strategy, general: bool, workgroup_size: u32) -> u32 {
-    match strategy {
-        Strategy::Thread => 0,
-        Strategy::Workgroup => (workgroup_size + workgroup_size.div_ceil(8)) * if general { 64 } else { 32 },
     }
 }
 

@@ -363,16 +363,22 @@ impl CrossEntropy {
             Element::F32x4 => "16-byte loads",
             Element::F16 | Element::Bf16 => "4-byte loads of two",
         };
+        let visits = u64::from(self.config.visits());
         format!(
-            "{} rows of {} classes: strategy {:?} ({}), workgroups of {}{}, {load}, {tiles} tile(s)\n\
-             {} bytes of logits read, {} written; {} bytes of intermediates",
+            "{} rows of {} classes: strategy {:?} ({}), workgroups of {}{}, {} thread(s) a row, {} elements a thread{}, \
+             {load}, {tiles} tile(s)\n\
+             {} bytes of logits read, each {visits} time(s), {} written; {} bytes of intermediates; {tiles} dispatch(es) \
+             of the fused kernel",
             shape.rows,
             shape.classes,
             variant.strategy,
             self.config.why(),
             variant.workgroup_size,
             if variant.subgroups { " with subgroups" } else { "" },
-            logits * bytes,
+            variant.lanes(),
+            4 * variant.blocks,
+            if variant.held { " in registers" } else { " at a time" },
+            logits * bytes * visits,
             logits * bytes,
             self.memory().iter().map(|(_, size)| size).sum::<u64>(),
         )

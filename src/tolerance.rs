@@ -33,7 +33,7 @@ use crate::spec::{
     WeightScope,
 };
 use crate::stats::ClassStats;
-use crate::wgsl::{ROWS_PER_GROUP, SOFT_ROWS_PER_GROUP, Strategy};
+use crate::wgsl::{Exchange, ROWS_PER_GROUP, SOFT_ROWS_PER_GROUP};
 
 /// Half an ulp, relative: the error of one correctly rounded operation.
 pub const U: f64 = 1.0 / (1 << 24) as f64;
@@ -146,21 +146,20 @@ struct RowSum {
 impl RowSum {
     fn of(config: &Config) -> Self {
         let (classes, variant) = (config.shape().classes, config.variant());
-        let lanes = match variant.strategy {
-            Strategy::Thread => 1,
-            Strategy::Workgroup => variant.workgroup_size,
-        };
-        // Four terms at a time: two additions to add them, one to take them in, one for the class that was on top.
-        let mine = 2.0 * f64::from(classes.div_ceil(4 * lanes)) + 2.0;
-        let between = match variant.strategy {
-            Strategy::Thread => 0.0,
+        let lanes = variant.lanes();
+        // Some blocks of four at a time: an addition each, two to add the four, one to take them in, one for the class
+        // that was on top.
+        let chunks = classes.div_ceil(4 * variant.blocks * lanes);
+        let mine = f64::from(variant.blocks) + 2.0 + 2.0 * f64::from(chunks);
+        let between = match variant.lane_exchange() {
+            Exchange::None => 0.0,
             // Within a subgroup all shares are made relative to the highest at once; at worst a workgroup is many
             // subgroups of 4, whose shares an invocation then walks over, 4 apart.
-            Strategy::Workgroup if variant.subgroups => {
-                2.0 + f64::from(lanes).log2() + f64::from(lanes.div_ceil(16))
-            }
+            Exchange::Subgroup => 2.0 + f64::from(lanes).log2() + f64::from(lanes.div_ceil(16)),
+            // Pairs, fours, eights: two additions and a change of reference each.
+            Exchange::Shuffle => 2.0 * f64::from(lanes).log2(),
             // Eight shares, then all the eighths.
-            Strategy::Workgroup => 8.0 + f64::from(lanes.div_ceil(8)),
+            Exchange::Workgroup => 8.0 + f64::from(lanes.div_ceil(8)),
         };
         Self { additions: mine + between + 1.0, rescalings: between + 1.0 }
     }

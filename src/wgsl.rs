@@ -53,6 +53,8 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/add_mass.wgsl"),
     shader!("parts/add_row.wgsl"),
     shader!("parts/adjust.wgsl"),
+    shader!("parts/bias_none.wgsl"),
+    shader!("parts/bias_table.wgsl"),
     shader!("parts/binary_clip.wgsl"),
     shader!("parts/binary_element_f32.wgsl"),
     shader!("parts/binary_element_half.wgsl"),
@@ -77,12 +79,13 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/binary_sums.wgsl"),
     shader!("parts/binary_table.wgsl"),
     shader!("parts/binary_targets.wgsl"),
-    shader!("parts/bias_none.wgsl"),
-    shader!("parts/bias_table.wgsl"),
+    shader!("parts/class_count.wgsl"),
     shader!("parts/class_weights_none.wgsl"),
     shader!("parts/class_weights_table.wgsl"),
     shader!("parts/cost_none.wgsl"),
     shader!("parts/cost_table.wgsl"),
+    shader!("parts/direct_read.wgsl"),
+    shader!("parts/direct_write.wgsl"),
     shader!("parts/element_f32.wgsl"),
     shader!("parts/element_f32x4.wgsl"),
     shader!("parts/element_half.wgsl"),
@@ -93,30 +96,44 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/fixed_point.wgsl"),
     shader!("parts/grad_out_one.wgsl"),
     shader!("parts/grad_out_rows.wgsl"),
+    shader!("parts/grads_fresh.wgsl"),
     shader!("parts/grads_in_place.wgsl"),
+    shader!("parts/grads_once.wgsl"),
     shader!("parts/grads_separate.wgsl"),
+    shader!("parts/grads_stream.wgsl"),
     shader!("parts/half_bf16.wgsl"),
     shader!("parts/half_f16.wgsl"),
+    shader!("parts/held.wgsl"),
+    shader!("parts/held_grads.wgsl"),
+    shader!("parts/held_moments.wgsl"),
     shader!("parts/keep_row.wgsl"),
     shader!("parts/labels.wgsl"),
+    shader!("parts/lanes_group.wgsl"),
+    shader!("parts/lanes_shuffle.wgsl"),
     shader!("parts/lanes_subgroup.wgsl"),
     shader!("parts/lanes_thread.wgsl"),
     shader!("parts/lanes_workgroup.wgsl"),
     shader!("parts/logits_read.wgsl"),
     shader!("parts/loss_sums.wgsl"),
     shader!("parts/moments.wgsl"),
+    shader!("parts/moments_once.wgsl"),
+    shader!("parts/moments_shuffle.wgsl"),
+    shader!("parts/moments_stream.wgsl"),
     shader!("parts/moments_subgroup.wgsl"),
+    shader!("parts/norm_shuffle.wgsl"),
     shader!("parts/norm_subgroup.wgsl"),
     shader!("parts/numerics.wgsl"),
     shader!("parts/one_minus_exp.wgsl"),
     shader!("parts/params.wgsl"),
     shader!("parts/probabilities_scores.wgsl"),
     shader!("parts/probabilities_softmax.wgsl"),
+    shader!("parts/reduce_shuffle.wgsl"),
     shader!("parts/reduce_subgroup.wgsl"),
     shader!("parts/reduce_thread.wgsl"),
     shader!("parts/reduce_workgroup.wgsl"),
     shader!("parts/row_general.wgsl"),
     shader!("parts/row_part.wgsl"),
+    shader!("parts/row_part_shuffle.wgsl"),
     shader!("parts/row_part_subgroup.wgsl"),
     shader!("parts/row_result.wgsl"),
     shader!("parts/row_single.wgsl"),
@@ -137,12 +154,16 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/take_soft.wgsl"),
     shader!("parts/take_two_hot.wgsl"),
     shader!("parts/tally_direct.wgsl"),
+    shader!("parts/tally_subgroup.wgsl"),
     shader!("parts/tally_workgroup.wgsl"),
     shader!("parts/targets_labels.wgsl"),
     shader!("parts/targets_soft.wgsl"),
     shader!("parts/targets_two_hot.wgsl"),
     shader!("parts/telemetry.wgsl"),
-    shader!("parts/visit_row.wgsl"),
+    shader!("parts/tile_read.wgsl"),
+    shader!("parts/tile_write.wgsl"),
+    shader!("parts/visit_once.wgsl"),
+    shader!("parts/visit_stream.wgsl"),
     shader!("parts/weigh_labels.wgsl"),
     shader!("parts/weigh_two_hot.wgsl"),
     shader!("parts/wide_add.wgsl"),
@@ -296,15 +317,33 @@ impl Stage {
 /// How invocations share rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Strategy {
-    /// An invocation a row: few classes, and class-first layouts.
+    /// An invocation a row, straight from memory: class-first layouts, and few classes on CPUs. The row is in registers
+    /// where it fits.
     Thread,
-    /// A workgroup a row, the row read twice.
-    Workgroup,
+    /// An invocation a row, rows through workgroup memory: a workgroup's rows are one range, read and written side by
+    /// side. Few classes; class-last rows without padding.
+    Tile,
+    /// Some invocations a row, several rows a workgroup, the row in registers.
+    Group,
+    /// A workgroup a row, the row in registers: read once, written once.
+    Resident,
+    /// A workgroup a row, the row read twice: the second time backwards, where the caches still have it.
+    Streaming,
 }
 
 impl Strategy {
     /// All strategies.
-    pub const ALL: [Self; 2] = [Self::Thread, Self::Workgroup];
+    pub const ALL: [Self; 5] = [Self::Thread, Self::Tile, Self::Group, Self::Resident, Self::Streaming];
+
+    /// Whether a workgroup has a single row.
+    pub const fn workgroup_a_row(self) -> bool {
+        matches!(self, Self::Resident | Self::Streaming)
+    }
+
+    /// Whether an invocation has a row to itself.
+    pub const fn invocation_a_row(self) -> bool {
+        matches!(self, Self::Thread | Self::Tile)
+    }
 }
 
 /// How logits lie in memory, and how they are loaded.
@@ -328,6 +367,16 @@ pub struct Variant {
     pub strategy: Strategy,
     /// Invocations in a workgroup.
     pub workgroup_size: u32,
+    /// Invocations that share a row, with [`Strategy::Group`]; the other strategies say it themselves: [`Variant::lanes`].
+    pub group_lanes: u32,
+    /// Blocks of four classes that an invocation holds in registers.
+    pub blocks: u32,
+    /// Whether the blocks are the whole row; else a row is read again for each visit, so many blocks at a time.
+    pub held: bool,
+    /// Classes, where the text is for no other number; 0: what `Params` says, up to what the blocks hold.
+    pub classes: u32,
+    /// Whether loads past the last class are branched around: where a load costs time, not latency.
+    pub skip_tail: bool,
     /// Whether subgroup operations are used.
     pub subgroups: bool,
     /// Whether a workgroup is known to be a single subgroup.
@@ -453,6 +502,11 @@ impl Default for Variant {
         Self {
             strategy: Strategy::Thread,
             workgroup_size: 64,
+            group_lanes: 8,
+            blocks: 4,
+            held: false,
+            classes: 0,
+            skip_tail: false,
             subgroups: false,
             single_subgroup: false,
             element: Element::F32,
@@ -518,13 +572,16 @@ pub struct Source {
 
 /// The text of a stage in a variant.
 ///
-/// `subgroups` is only heeded where it makes a difference: [`Strategy::Workgroup`] in a stage that reduces rows.
+/// `subgroups` is only heeded where it makes a difference: where several invocations share a row.
 pub fn source(stage: Stage, variant: &Variant) -> Source {
     let mut text = String::from(text_of(stage.file()));
     let parts = parts(stage, variant);
     for part in &parts {
         text.push('\n');
-        text.push_str(text_of(part));
+        text.push_str(&unrolled(text_of(part), variant.blocks));
+    }
+    if parts.contains(&"parts/held.wgsl") {
+        text.push_str(&format!("\nconst BLOCKS: u32 = {}u;\n", variant.blocks));
     }
     // The reductions are written once, for `Part`; later visits to the row reduce other things by the same text.
     let reduction = parts.iter().find(|part| part.starts_with("parts/reduce_")).copied().unwrap_or_default();
@@ -550,6 +607,10 @@ pub fn source(stage: Stage, variant: &Variant) -> Source {
     let constants = [
         ("WORKGROUP_SIZE", f64::from(variant.workgroup_size)),
         ("SINGLE_SUBGROUP", flag(variant.single_subgroup)),
+        ("LANES", f64::from(variant.lanes())),
+        ("CLASSES", f64::from(variant.classes)),
+        ("SKIP_TAIL", flag(variant.skip_tail)),
+        ("TILE_SPAN", f64::from(variant.tile_span())),
         ("ROWS_PER_GROUP", f64::from(ROWS_PER_GROUP)),
         ("PRIVATE_CLASSES", f64::from(PRIVATE_CLASSES)),
         ("PRIVATE_STATS_WORDS", f64::from(16 * PRIVATE_STATS_CLASSES)),
@@ -578,7 +639,8 @@ pub fn source(stage: Stage, variant: &Variant) -> Source {
         ("TAU", f64::from(numbers.log_prior.map_or(1.0, |prior| prior.0))),
         ("PRIOR_SMOOTHING", f64::from(numbers.log_prior.map_or(1.0, |prior| prior.1))),
         ("HAS_BIAS", flag(variant.logit_bias && stage != Stage::CostGather)),
-        ("LOGIT_SCALE", f64::from(numbers.logit_scale)),
+        // Neither scale nor bias plays a part in a prediction.
+        ("LOGIT_SCALE", if stage == Stage::CostGather { 1.0 } else { f64::from(numbers.logit_scale) }),
         ("WEIGHT_PER_ROW", flag(numbers.weight_per_row)),
         ("LABEL_SMOOTHING", f64::from(numbers.label_smoothing)),
         ("FOCAL_GAMMA", f64::from(numbers.focal_gamma)),
@@ -692,8 +754,9 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
             ));
         }
         Stage::CostGather => {
-            parts.extend(["parts/logits_read.wgsl", cost]);
+            parts.extend(["parts/logits_read.wgsl", cost, "parts/adjust.wgsl", "parts/bias_none.wgsl"]);
             parts.extend(labels);
+            parts.push("parts/take_label.wgsl");
             if variant.cost_matrix {
                 parts.push("parts/table.wgsl");
             }
@@ -716,27 +779,32 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
                 false => "parts/row_single.wgsl",
             });
             if variant.general {
-                let between = variant.strategy == Strategy::Workgroup && variant.subgroups;
-                parts.push("parts/moments.wgsl");
-                if between {
-                    parts.push("parts/moments_subgroup.wgsl");
+                parts.extend(["parts/moments.wgsl", "parts/held_moments.wgsl"]);
+                parts.push(either(variant.held, "parts/moments_once.wgsl", "parts/moments_stream.wgsl"));
+                let exchange = variant.lane_exchange();
+                match exchange {
+                    Exchange::Subgroup => parts.push("parts/moments_subgroup.wgsl"),
+                    Exchange::Shuffle => parts.push("parts/moments_shuffle.wgsl"),
+                    Exchange::None | Exchange::Workgroup => {}
                 }
                 if variant.scores == Scores::Logits {
                     parts.push("parts/probabilities_softmax.wgsl");
                 } else {
                     parts.extend(["parts/probabilities_scores.wgsl", "parts/one_minus_exp.wgsl"]);
-                    if between {
-                        parts.push("parts/norm_subgroup.wgsl");
+                    match exchange {
+                        Exchange::Subgroup => parts.push("parts/norm_subgroup.wgsl"),
+                        Exchange::Shuffle => parts.push("parts/norm_shuffle.wgsl"),
+                        Exchange::None | Exchange::Workgroup => {}
                     }
                 }
             }
-            // With an invocation a row, a workgroup has many rows to count.
+            // Where a workgroup has many rows, it has many to count.
             if stage != Stage::CrossEntropyBackward {
-                parts.push("parts/visit_row.wgsl");
                 parts.push("parts/keep_row.wgsl");
-                parts.push(match variant.strategy {
-                    Strategy::Thread if variant.count_in_workgroup => "parts/tally_workgroup.wgsl",
-                    Strategy::Thread | Strategy::Workgroup => "parts/tally_direct.wgsl",
+                let many = variant.count_in_workgroup && !variant.strategy.workgroup_a_row();
+                parts.push(match variant.lane_exchange() {
+                    Exchange::Shuffle => "parts/tally_subgroup.wgsl",
+                    _ => either(many, "parts/tally_workgroup.wgsl", "parts/tally_direct.wgsl"),
                 });
             }
             parts.extend(row_parts(stage, variant));
@@ -755,18 +823,35 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
         Element::F16 => (&["parts/element_half.wgsl", "parts/half_f16.wgsl"], "parts/store_half.wgsl"),
         Element::Bf16 => (&["parts/element_half.wgsl", "parts/half_bf16.wgsl"], "parts/store_half.wgsl"),
     };
-    let mut parts = vec!["parts/numerics.wgsl", "parts/row_part.wgsl"];
-    parts.extend(elements);
-    match variant.strategy {
-        Strategy::Thread => parts.extend(["parts/lanes_thread.wgsl", "parts/reduce_thread.wgsl"]),
-        Strategy::Workgroup if variant.subgroups => {
-            parts.extend(["parts/lanes_subgroup.wgsl", "parts/reduce_subgroup.wgsl"]);
-            parts.push("parts/row_part_subgroup.wgsl");
-        }
-        Strategy::Workgroup => parts.extend(["parts/lanes_workgroup.wgsl", "parts/reduce_workgroup.wgsl"]),
+    let either = |on: bool, yes, no| if on { yes } else { no };
+    let tile = variant.strategy == Strategy::Tile;
+    let mut parts = vec!["parts/numerics.wgsl", "parts/row_part.wgsl", "parts/class_count.wgsl"];
+    parts.extend(["parts/held.wgsl", either(tile, "parts/tile_read.wgsl", "parts/direct_read.wgsl")]);
+    if stage != Stage::CrossEntropyBackward {
+        parts.push(either(variant.held, "parts/visit_once.wgsl", "parts/visit_stream.wgsl"));
     }
+    parts.extend(elements);
+    parts.extend(match variant.lane_exchange() {
+        Exchange::None => ["parts/lanes_thread.wgsl", "parts/reduce_thread.wgsl"].as_slice(),
+        Exchange::Subgroup => {
+            &["parts/lanes_subgroup.wgsl", "parts/reduce_subgroup.wgsl", "parts/row_part_subgroup.wgsl"]
+        }
+        Exchange::Shuffle => {
+            &["parts/lanes_shuffle.wgsl", "parts/reduce_shuffle.wgsl", "parts/row_part_shuffle.wgsl"]
+        }
+        Exchange::Workgroup if variant.strategy == Strategy::Group => {
+            &["parts/lanes_group.wgsl", "parts/reduce_workgroup.wgsl"]
+        }
+        Exchange::Workgroup => &["parts/lanes_workgroup.wgsl", "parts/reduce_workgroup.wgsl"],
+    });
     if stage.writes_grads() {
-        parts.extend(["parts/write_grads.wgsl", store]);
+        parts.extend(["parts/write_grads.wgsl", "parts/held_grads.wgsl", store]);
+        parts.push(either(tile, "parts/tile_write.wgsl", "parts/direct_write.wgsl"));
+        parts.push(match (variant.held, stage) {
+            (false, _) => "parts/grads_stream.wgsl",
+            (true, Stage::CrossEntropyBackward) => "parts/grads_fresh.wgsl",
+            (true, _) => "parts/grads_once.wgsl",
+        });
         parts.push(match variant.in_place {
             true => "parts/grads_in_place.wgsl",
             false => "parts/grads_separate.wgsl",
@@ -789,12 +874,26 @@ fn scores_number(scores: Scores) -> u32 {
     }
 }
 
+/// How invocations that share a row put their shares together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exchange {
+    /// Not at all: an invocation has the row to itself.
+    None,
+    /// Through workgroup memory.
+    Workgroup,
+    /// By reductions over subgroups.
+    Subgroup,
+    /// By exchanges within subgroups, several rows in each.
+    Shuffle,
+}
+
 /// What the names of a reduction are for `Moments`.
 const MOMENTS: &[(&str, &str)] = &[
     ("Part", "Moments"),
     ("empty_part", "empty_moments"),
     ("combine", "add_moments"),
     ("combine_subgroup", "add_moments_subgroup"),
+    ("shuffled", "shuffled_moments"),
     ("reduce", "reduce_moments"),
     ("shares", "shares_of_moments"),
     ("eighths", "eighths_of_moments"),
@@ -807,6 +906,7 @@ const NORMS: &[(&str, &str)] = &[
     ("empty_part", "empty_norm"),
     ("combine", "add_norms"),
     ("combine_subgroup", "add_norms_subgroup"),
+    ("shuffled", "shuffled_norm"),
     ("reduce", "reduce_norm"),
     ("shares", "shares_of_norm"),
     ("eighths", "eighths_of_norm"),
@@ -869,6 +969,24 @@ fn with_lane_spread(text: &str) -> String {
     spread().unwrap_or_else(|| text.to_owned())
 }
 
+/// Writes the lines between `// each BLOCK` and `// end` once for each block, with its number for `BLOCK`.
+fn unrolled(text: &str, blocks: u32) -> String {
+    let mut lines = String::with_capacity(text.len());
+    let mut body: Option<String> = None;
+    for line in text.split_inclusive('\n') {
+        match (line.trim(), &mut body) {
+            ("// each BLOCK", _) => body = Some(String::new()),
+            ("// end", Some(repeated)) => {
+                lines.extend((0..blocks).map(|block| repeated.replace("BLOCK", &block.to_string())));
+                body = None;
+            }
+            (_, Some(repeated)) => repeated.push_str(line),
+            (_, None) => lines.push_str(line),
+        }
+    }
+    lines
+}
+
 fn text_of(path: &str) -> &'static str {
     FILES.iter().find(|(name, _)| *name == path).map_or("", |(_, text)| *text)
 }
@@ -897,14 +1015,19 @@ fn number_bindings(text: &str) -> (String, Vec<Binding>) {
     (numbered, bindings)
 }
 
-/// Every text of every stage that the crate can emit, with the constants that choose between ways through it.
-/// Constants that are mere numbers are at one telling value each.
+/// The texts that the tests look at, with the constants that choose between ways through them: every layout with each
+/// option alone, with none and with all, and two layouts with every combination of options. Constants that are mere
+/// numbers are at one telling value each.
 pub fn all() -> Vec<(Stage, Variant)> {
     let mut all = Vec::new();
     for stage in Stage::ALL.into_iter().filter(|stage| !stage.is_binary()) {
         let mut seen = HashSet::new();
         for layout in layouts() {
-            for options in 0..1u32 << 9 {
+            let every = layout.element == Element::F32
+                && matches!(layout.strategy, Strategy::Thread | Strategy::Resident)
+                && layout.held
+                && !layout.subgroups;
+            for options in (0..1u32 << 9).filter(|n| every || n.count_ones() < 2 || n.count_zeros() == 23) {
                 let bit = |n: u32| options >> n & 1 == 1;
                 let logits = layout.scores == Scores::Logits;
                 let variant = Variant {
@@ -969,24 +1092,29 @@ const SCORES: [Scores; 5] = {
     ]
 };
 
-/// Every sound choice of strategy, element, target and kind of scores.
+/// Every sound choice of strategy, element, target and kind of scores. Texts that differ in the number of blocks only are
+/// at one of them.
 fn layouts() -> Vec<Variant> {
     let mut layouts = Vec::new();
     for choices in 0..1u32 << 6 {
         let bit = |n: u32| choices >> n & 1 == 1;
-        for element in [Element::F32, Element::F32x4, Element::F16, Element::Bf16] {
-            for targets in [Targets::Labels, Targets::TwoHot, Targets::Soft] {
-                layouts.push(Variant {
-                    strategy: if bit(0) { Strategy::Workgroup } else { Strategy::Thread },
-                    subgroups: bit(1),
-                    count_in_workgroup: bit(2),
-                    class_first: bit(3),
-                    general: bit(4),
-                    scores: if bit(5) { SCORES[1] } else { Scores::Logits },
-                    element,
-                    targets,
-                    ..Variant::default()
-                });
+        for strategy in Strategy::ALL {
+            for element in [Element::F32, Element::F32x4, Element::F16, Element::Bf16] {
+                for targets in [Targets::Labels, Targets::TwoHot, Targets::Soft] {
+                    layouts.push(Variant {
+                        strategy,
+                        subgroups: bit(0),
+                        count_in_workgroup: bit(1),
+                        class_first: bit(2),
+                        general: bit(3),
+                        held: bit(4),
+                        blocks: 2,
+                        scores: if bit(5) { SCORES[1] } else { Scores::Logits },
+                        element,
+                        targets,
+                        ..Variant::default()
+                    });
+                }
             }
         }
     }
@@ -997,11 +1125,56 @@ fn layouts() -> Vec<Variant> {
 impl Variant {
     /// Whether the choices go together.
     pub fn is_sound(&self) -> bool {
-        let class_last_only = self.element != Element::F32 || self.strategy == Strategy::Workgroup;
-        let subgroups_unused = self.subgroups && self.strategy == Strategy::Thread;
+        let class_last_only = self.element != Element::F32 || self.strategy != Strategy::Thread;
+        let subgroups_unused = self.subgroups && self.strategy.invocation_a_row();
         let more_terms_than_one =
             (self.targets != Targets::Labels || self.scores != Scores::Logits) && !self.general;
-        !(self.class_first && class_last_only || subgroups_unused || more_terms_than_one)
+        let holds = match self.strategy {
+            Strategy::Tile => self.held && self.element != Element::F32x4,
+            Strategy::Group | Strategy::Resident => self.held,
+            Strategy::Streaming => !self.held,
+            Strategy::Thread => true,
+        };
+        holds && !(self.class_first && class_last_only || subgroups_unused || more_terms_than_one)
+    }
+
+    /// Invocations that share a row.
+    pub fn lanes(&self) -> u32 {
+        match self.strategy {
+            Strategy::Thread | Strategy::Tile => 1,
+            Strategy::Group => self.group_lanes,
+            Strategy::Resident | Strategy::Streaming => self.workgroup_size,
+        }
+    }
+
+    /// Rows of a workgroup.
+    pub fn rows_a_workgroup(&self) -> u32 {
+        self.workgroup_size / self.lanes()
+    }
+
+    /// Words of a workgroup's rows, for [`Strategy::Tile`].
+    fn tile_span(&self) -> u32 {
+        // As many classes as the blocks hold, where the text is for any number.
+        let classes = if self.classes == 0 { 4 * self.blocks } else { self.classes };
+        match self.element {
+            Element::F32 | Element::F32x4 => self.workgroup_size * classes,
+            Element::F16 | Element::Bf16 => self.workgroup_size * classes / 2,
+        }
+    }
+
+    /// Bytes of workgroup memory that [`Strategy::Tile`] takes for its rows.
+    pub(crate) fn tile_bytes(&self) -> u32 {
+        (self.tile_span() + self.tile_span() / 32 + 1) * 4
+    }
+
+    /// How shares of a row come together.
+    pub(crate) fn lane_exchange(&self) -> Exchange {
+        match self.strategy {
+            Strategy::Thread | Strategy::Tile => Exchange::None,
+            Strategy::Group if self.subgroups => Exchange::Shuffle,
+            Strategy::Resident | Strategy::Streaming if self.subgroups => Exchange::Subgroup,
+            Strategy::Group | Strategy::Resident | Strategy::Streaming => Exchange::Workgroup,
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! The golden cases of Keras, PyTorch and scikit-learn on a device: a Vulkan adapter, SwiftShader last, or the
-//! first of all where there is none. `examples/check_cases.rs` takes every adapter and any folder.
+//! The golden cases of Keras, PyTorch and scikit-learn on a device: the first Vulkan adapter, or the first of all
+//! where there is none. `examples/check_cases.rs` takes every adapter and any folder.
 
 #[path = "support/cases.rs"]
 mod cases;
@@ -25,9 +25,7 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
 #[test]
 fn a_device_equals_the_frameworks() {
     let mut gpus = pollster::block_on(Gpu::all(&DeviceOptions::default()));
-    // SwiftShader runs the same cases in the browser test.
-    let swiftshader = |name: &str| name.contains("SwiftShader");
-    gpus.sort_by_key(|gpu| (gpu.info.backend != wgpu::Backend::Vulkan, swiftshader(&gpu.info.name)));
+    gpus.sort_by_key(|gpu| gpu.info.backend != wgpu::Backend::Vulkan);
     let mut device = Device::new(gpus.into_iter().next().expect("an adapter"));
     let goldens = Goldens::open(FOLDER).unwrap();
     let mut run: BTreeMap<&str, usize> = BTreeMap::new();

@@ -21,6 +21,8 @@ mod cross_entropy_forward;
 mod data;
 mod denominator;
 mod loss_total;
+#[path = "../measure/mod.rs"]
+mod measure;
 mod support;
 
 use std::process::ExitCode;

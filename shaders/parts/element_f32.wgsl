@@ -31,7 +31,13 @@ fn four_classes(first: u32) -> vec4<u32> {
 
 fn load_four(row_at: u32, classes: vec4<u32>) -> vec4<u32> {
     // Lanes past the last class read the last class, then drop it: no branch between the four loads.
-    let at = params.logits_base + row_at + min(classes, vec4<u32>(params.classes - 1u)) * class_stride();
-    let words = vec4<u32>(logits[at.x], logits[at.y], logits[at.z], logits[at.w]);
-    return select(vec4<u32>(NEGATIVE_INFINITY_BITS), words, classes < vec4<u32>(params.classes));
+    let at = logits_base() + row_at + min(classes, vec4<u32>(class_count() - 1u)) * class_stride();
+    let words = vec4<u32>(read_logit(at.x), read_logit(at.y), read_logit(at.z), read_logit(at.w));
+    return select(vec4<u32>(NEGATIVE_INFINITY_BITS), words, classes < vec4<u32>(class_count()));
+}
+
+// The same where all four are classes.
+fn load_whole(row_at: u32, classes: vec4<u32>) -> vec4<u32> {
+    let at = logits_base() + row_at + classes * class_stride();
+    return vec4<u32>(read_logit(at.x), read_logit(at.y), read_logit(at.z), read_logit(at.w));
 }

@@ -21,9 +21,15 @@ fn four_classes(first: u32) -> vec4<u32> {
 }
 
 fn load_four(row_at: u32, classes: vec4<u32>) -> vec4<u32> {
-    let row_word = params.logits_base + row_at / 2u;
-    let last = (params.classes - 1u) / 2u;
-    let low = unpack_two(logits[row_word + min(classes.x / 2u, last)]);
-    let high = unpack_two(logits[row_word + min(classes.z / 2u, last)]);
-    return select(vec4<u32>(NEGATIVE_INFINITY_BITS), vec4<u32>(low, high), classes < vec4<u32>(params.classes));
+    let row_word = logits_base() + row_at / 2u;
+    let last = (class_count() - 1u) / 2u;
+    let low = unpack_two(read_logit(row_word + min(classes.x / 2u, last)));
+    let high = unpack_two(read_logit(row_word + min(classes.z / 2u, last)));
+    return select(vec4<u32>(NEGATIVE_INFINITY_BITS), vec4<u32>(low, high), classes < vec4<u32>(class_count()));
+}
+
+// The same where all four are classes.
+fn load_whole(row_at: u32, classes: vec4<u32>) -> vec4<u32> {
+    let at = logits_base() + row_at / 2u + classes.x / 2u;
+    return vec4<u32>(unpack_two(read_logit(at)), unpack_two(read_logit(at + 1u)));
 }

@@ -3,14 +3,14 @@
 
 @group(0) @binding(LOGITS) var<storage, read_write> logits: array<LogitWord>;
 
-fn write_grad(index: u32, word: LogitWord) {
+fn write_out(index: u32, word: LogitWord) {
     logits[index] = word;
 }
 
-fn read_grad(index: u32) -> LogitWord {
+fn read_out(index: u32) -> LogitWord {
     return logits[index];
 }
 
-fn grads_base() -> u32 {
+fn out_base() -> u32 {
     return params.logits_base;
 }

@@ -3,14 +3,14 @@
 @group(0) @binding(LOGITS) var<storage, read> logits: array<LogitWord>;
 @group(0) @binding(LOGIT_GRADS) var<storage, read_write> logit_grads: array<LogitWord>;
 
-fn write_grad(index: u32, word: LogitWord) {
+fn write_out(index: u32, word: LogitWord) {
     logit_grads[index] = word;
 }
 
-fn read_grad(index: u32) -> LogitWord {
+fn read_out(index: u32) -> LogitWord {
     return logit_grads[index];
 }
 
-fn grads_base() -> u32 {
+fn out_base() -> u32 {
     return params.logit_grads_base;
 }

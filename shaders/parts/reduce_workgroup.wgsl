@@ -1,5 +1,5 @@
-// A workgroup a row, without subgroups: shares go through workgroup memory in two levels of eight, which is two
-// barriers for any workgroup up to 256.
+// Rows without subgroups: shares go through workgroup memory. One barrier for up to eight invocations a row; for more,
+// two levels of eight, which is two barriers.
 
 // Named, for naga 30 fails on a module whose array sizes are nameless expressions of overrides.
 override EIGHTHS: u32 = (WORKGROUP_SIZE + 7u) / 8u;
@@ -11,19 +11,28 @@ fn reduce(part: Part, lane: Lane) -> Part {
     shares[lane.index] = part;
     // Every share must be written before any other invocation reads it.
     workgroupBarrier();
-    let from_share = lane.index * 8u;
-    if (from_share < WORKGROUP_SIZE) {
-        var eighth = shares[from_share];
-        for (var i = from_share + 1u; i < min(from_share + 8u, WORKGROUP_SIZE); i++) {
-            eighth = combine(eighth, shares[i]);
+    let in_row = lane_of(lane);
+    let row_start = lane.index - in_row;
+    if (lanes() <= 8u) {
+        var all = shares[row_start];
+        for (var i = 1u; i < lanes(); i++) {
+            all = combine(all, shares[row_start + i]);
         }
-        eighths[lane.index] = eighth;
+        return all;
+    }
+    let from_share = in_row * 8u;
+    if (from_share < lanes()) {
+        var eighth = shares[row_start + from_share];
+        for (var i = from_share + 1u; i < min(from_share + 8u, lanes()); i++) {
+            eighth = combine(eighth, shares[row_start + i]);
+        }
+        eighths[row_start / 8u + in_row] = eighth;
     }
     // The same for the eighths. `shares` is not written again: each is reduced once in a workgroup.
     workgroupBarrier();
-    var all = eighths[0];
-    for (var i = 1u; i < EIGHTHS; i++) {
-        all = combine(all, eighths[i]);
+    var all = eighths[row_start / 8u];
+    for (var i = 1u; i < (lanes() + 7u) / 8u; i++) {
+        all = combine(all, eighths[row_start / 8u + i]);
     }
     return all;
 }

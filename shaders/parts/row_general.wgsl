@@ -10,6 +10,9 @@
 
 override LABEL_SMOOTHING: f32 = 0.0;
 
+// A row that is read again is read backwards, then forwards: this is the third visit.
+const GRADS_BACKWARDS: bool = false;
+
 // Four classes' terms.
 struct Terms {
     loss: vec4<f32>,
@@ -44,25 +47,26 @@ fn sum_of(x: vec4<f32>) -> f32 {
     return (x.x + x.y) + (x.z + x.w);
 }
 
+// Takes four classes into the moments.
+fn take_terms(before: Moments, z: vec4<f32>, classes: vec4<u32>, row_at: u32, goal: Target, result: RowResult) -> Moments {
+    var moments = before;
+    let x = probabilities_four(z, classes, result);
+    let terms = terms_of(x, classes, row_at, goal, result);
+    moments.loss += sum_of(terms.loss);
+    moments.others += sum_of(select(terms.g, vec4<f32>(0.0), x.is_top));
+    moments.top += sum_of(select(vec4<f32>(0.0), terms.g, x.is_top));
+    moments.expected += sum_of(terms.cost * x.p);
+    moments.held += held_by_clip(terms.g, x);
+    moments.infinite += sum_of(select(vec4<f32>(0.0), vec4<f32>(1.0), terms.infinite));
+    return moments;
+}
+
 fn finish_row(row: u32, row_at: u32, goal: Target, whole: Part, lane: Lane) -> RowResult {
     var result: RowResult;
     if (row_counts(goal)) { result = row_result(row, goal, whole); }
     result = normalize_row(result, row_counts(goal) && !result.bad, row_at, lane);
     let visit = row_counts(goal) && !result.bad;
-    let classes_to_read = select(0u, params.classes, visit);
-    var moments = empty_moments();
-    for (var first = first_class(lane_of(lane)); first < classes_to_read; first += 4u * lanes()) {
-        let classes = four_classes(first);
-        let z = adjust(tame(load_four(row_at, classes)), classes);
-        let x = probabilities_four(z, classes, result);
-        let terms = terms_of(x, classes, row_at, goal, result);
-        moments.loss += sum_of(terms.loss);
-        moments.others += sum_of(select(terms.g, vec4<f32>(0.0), x.is_top));
-        moments.top += sum_of(select(vec4<f32>(0.0), terms.g, x.is_top));
-        moments.expected += sum_of(terms.cost * x.p);
-        moments.held += held_by_clip(terms.g, x);
-        moments.infinite += sum_of(select(vec4<f32>(0.0), vec4<f32>(1.0), terms.infinite));
-    }
+    let moments = visit_moments(row_at, lane_of(lane), goal, result, visit);
     // Uniform control flow again: the whole workgroup comes here.
     let all = reduce_moments(moments, lane);
     if (row_counts(goal)) {

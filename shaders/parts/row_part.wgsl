@@ -43,37 +43,6 @@ fn first_of(z: vec4<f32>, highest: f32, classes: vec4<u32>) -> u32 {
     return select(at, classes.x, z.x == highest);
 }
 
-// Takes four more classes, later ones than before: `x` the logits, `z` the same scaled and biased.
-fn take_four(before: Part, x: vec4<f32>, z: vec4<f32>, classes: vec4<u32>) -> Part {
-    var part = before;
-    let highest = highest_of(z);
-    var passed = -STAND_IN;
-    if (highest > part.top) {
-        passed = part.top;
-        part.top = highest;
-        part.top_at = first_of(z, highest, classes);
-    }
-    if (HAS_BIAS) {
-        let raw_highest = highest_of(x);
-        if (raw_highest > part.raw_top) {
-            part.raw_top = raw_highest;
-            part.raw_top_at = first_of(x, raw_highest, classes);
-        }
-    }
-    // The reference follows the maximum lazily: a rescaling costs an exp and its rounding, and terms up to exp(4)
-    // do no harm.
-    if (part.top > part.reference + 4.0) {
-        part.sum = part.sum * exp_difference(part.reference - part.top);
-        part.reference = part.top;
-    }
-    let others = select(z, vec4<f32>(-STAND_IN), classes == vec4<u32>(part.top_at));
-    let e = exp_four(others, part.reference);
-    part.sum += (e.x + e.y) + (e.z + e.w);
-    // The class that was on top until now joins the others.
-    if (passed > -STAND_IN) { part.sum += term(passed, part.reference); }
-    return part;
-}
-
 fn combine(a: Part, b: Part) -> Part {
     var part: Part;
     part.top = max(a.top, b.top);

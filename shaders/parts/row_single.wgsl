@@ -4,6 +4,9 @@
 //     d base / d z[k] = p[k] a for k != label, b for the label;  a = u F + 2 z_loss lse,  b = -u F (1 - p) + 2 z_loss lse p,
 //     F = (1 - p)^gamma (gamma p (-log p) / (1 - p) + 1)
 
+// A row that is read again is read backwards.
+const GRADS_BACKWARDS: bool = true;
+
 fn finish_row(row: u32, row_at: u32, goal: Target, whole: Part, lane: Lane) -> RowResult {
     var result: RowResult;
     if (!row_counts(goal)) { return result; }

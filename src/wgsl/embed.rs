@@ -1,8 +1,8 @@
 //! Texts for engines that make their own pipelines, and the dispatches that they take.
 
 use super::{
-    Binding, ELEMENTS_PER_GROUP, ROWS_PER_GROUP, SOFT_MASS_ROWS, SOFT_ROWS_PER_GROUP, Source, Stage,
-    Strategy, Variant, positions_per_group, source,
+    Binding, ELEMENTS_PER_GROUP, ROWS_PER_GROUP, SOFT_MASS_ROWS, SOFT_ROWS_PER_GROUP, Source, Stage, Variant,
+    positions_per_group, source,
 };
 use crate::shape::Shape;
 
@@ -101,10 +101,7 @@ pub fn workgroups(stage: Stage, variant: &Variant, shape: &Shape) -> u64 {
         Stage::CostGather
         | Stage::CrossEntropy
         | Stage::CrossEntropyForward
-        | Stage::CrossEntropyBackward => match variant.strategy {
-            Strategy::Thread => rows.div_ceil(size),
-            Strategy::Workgroup => rows,
-        },
+        | Stage::CrossEntropyBackward => rows.div_ceil(variant.rows_a_workgroup().into()),
         Stage::BinaryCountsRows => {
             let positions = if per_column { rows } else { elements };
             positions.div_ceil(positions_per_group(per_column).into()) * pairs.div_ceil(size)

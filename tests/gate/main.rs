@@ -212,7 +212,7 @@ fn naga_takes_every_text_and_writes_it_for_every_back_end() {
 
 /// A kernel with a fault in its first line.
 fn with_fault(fault: &str) -> Source {
-    let variant = Variant { strategy: Strategy::Workgroup, ..Variant::default() };
+    let variant = Variant { strategy: Strategy::Streaming, ..Variant::default() };
     let mut source = wgsl::source(Stage::CrossEntropy, &variant);
     let (before, main) = source.text.split_once("fn main(").expect("an entry point");
     let main = main.replacen("{\n", &format!("{{\n{fault}\n"), 1);

@@ -3,6 +3,10 @@ use wgpu_cross_entropy::kernels::{CostGatherBuffers, CostGatherKernel, TableLayo
 use wgpu_cross_entropy::wgsl::Strategy;
 use wgpu_cross_entropy::{Config, Gpu, Options, Shape, Spec, cpu};
 
+/// Those that take any number of classes of the tests here; tiles are for `cross_entropy`'s tests.
+const STRATEGIES: [Strategy; 4] =
+    [Strategy::Thread, Strategy::Group, Strategy::Resident, Strategy::Streaming];
+
 fn gather(gpu: &Gpu, batch: &Batch, options: &Options, at: usize) -> Vec<(u32, f32)> {
     let config = Config::new(&gpu.device, &batch.spec, batch.shape, options).unwrap();
     let kernel = CostGatherKernel::new(&gpu.device, &config).unwrap();
@@ -34,7 +38,7 @@ fn check(gpu: &Gpu, batch: &Batch, options: &Options, at: usize) {
 #[test]
 fn predictions_and_costs_are_exact() {
     for gpu in gpus() {
-        for strategy in [Strategy::Thread, Strategy::Workgroup] {
+        for strategy in STRATEGIES {
             let options = Options { strategy: Some(strategy), ..Options::default() };
             for classes in [1, 2, 3, 4, 5, 8, 31, 33, 64, 255, 257] {
                 let spec = Spec {
@@ -61,7 +65,7 @@ fn predictions_and_costs_are_exact() {
 #[test]
 fn rows_without_a_cost() {
     for gpu in gpus() {
-        for strategy in [Strategy::Thread, Strategy::Workgroup] {
+        for strategy in STRATEGIES {
             let options = Options { strategy: Some(strategy), ..Options::default() };
             let spec = Spec { ignore_index: Some(1), ..Spec::default() };
             let mut batch = Batch::random(4, &spec, Shape::new(6, 5).with_row_stride(7));

@@ -106,23 +106,34 @@ fn bits(output: &Output<f32>) -> (Vec<u32>, Vec<u32>, [u32; 2]) {
     )
 }
 
-const STRATEGIES: [Option<Strategy>; 2] = [Some(Strategy::Thread), Some(Strategy::Workgroup)];
+/// The strategies that take a shape on every adapter.
+fn strategies(shape: &Shape) -> Vec<Option<Strategy>> {
+    let takes = |strategy: &Strategy| match strategy {
+        // Rows without padding, few enough for workgroup memory.
+        Strategy::Tile => shape.inner == 1 && shape.row_stride == shape.classes && shape.classes <= 32,
+        // Subgroups of four whose invocations hold 32 classes each, as they do for losses of many terms.
+        Strategy::Group => shape.inner == 1 && shape.classes <= 128,
+        Strategy::Resident | Strategy::Streaming => shape.inner == 1,
+        Strategy::Thread => true,
+    };
+    Strategy::ALL.into_iter().filter(takes).map(Some).collect()
+}
 
-/// Every option at once, in both strategies: class counts with tails of 0 to 3 around a load of four and around a
+/// Every option at once, in every strategy: class counts with tails of 0 to 3 around a load of four and around a
 /// workgroup's reach, both sides of the table's edges (64 and 32,768 on CPUs; 32, 512 and 2,048 on GPUs), at an aligned
 /// offset and one that no 16-byte load can take.
 #[test]
 fn every_number_of_classes() {
     for gpu in gpus() {
         let mut worst = 0.0f64;
-        for strategy in STRATEGIES {
-            let options = Options { strategy, ..Options::default() };
-            for classes in [1, 2, 3, 4, 5, 7, 8, 12, 31, 32, 33, 64, 65, 127, 128, 256, 257, 1000, 2052] {
-                let rows = if classes > 200 { 24 } else { 50 };
-                let batch = Batch::random(classes.into(), &full_spec(classes), Shape::new(rows, classes));
-                for at in [0, 4, 3] {
-                    worst = worst.max(check(gpu, &batch, &options, at));
-                }
+        for classes in [1, 2, 3, 4, 5, 7, 8, 12, 31, 32, 33, 64, 65, 127, 128, 256, 257, 1000, 1025, 2052] {
+            let rows = if classes > 200 { 24 } else { 50 };
+            let batch = Batch::random(classes.into(), &full_spec(classes), Shape::new(rows, classes));
+            for (turn, strategy) in strategies(&batch.shape).into_iter().enumerate() {
+                // The offsets take turns with the classes, so that each strategy meets each of them at several tails.
+                let at = [0, 4, 3][(turn + classes as usize) % 3];
+                let options = Options { strategy, ..Options::default() };
+                worst = worst.max(check(gpu, &batch, &options, at));
             }
         }
         println!("{}: worst {worst:.3} of the tolerance", gpu.describe());
@@ -143,7 +154,7 @@ fn every_number_of_rows() {
         }
         // A workgroup a row: 70,000 workgroups.
         let options =
-            Options { strategy: Some(Strategy::Workgroup), workgroup_size: Some(4), ..Options::default() };
+            Options { strategy: Some(Strategy::Streaming), workgroup_size: Some(4), ..Options::default() };
         let batch = Batch::random(8, &full_spec(4), Shape::new(70_000, 4));
         check(gpu, &batch, &options, 0);
     }
@@ -174,8 +185,10 @@ fn many_classes() {
 #[test]
 fn every_variant() {
     for gpu in gpus() {
-        for strategy in STRATEGIES {
-            for workgroup_size in [1, 2, 4, 8, 16, 32, 64, 128, 256] {
+        for strategy in strategies(&Shape::new(33, 28)) {
+            // 16 KiB hold 128 rows of 28 classes.
+            let most = if strategy == Some(Strategy::Tile) { 64 } else { 256 };
+            for workgroup_size in [1, 2, 8, 32, 256].into_iter().filter(|size| *size <= most) {
                 for (subgroups, vectorize) in [(true, true), (false, true), (true, false)] {
                     let options = Options {
                         strategy,
@@ -184,10 +197,42 @@ fn every_variant() {
                         vectorize: Some(vectorize),
                         ..Options::default()
                     };
-                    check(gpu, &Batch::random(2, &full_spec(68), Shape::new(33, 68)), &options, 0);
+                    check(gpu, &Batch::random(2, &full_spec(28), Shape::new(33, 28)), &options, 0);
                 }
             }
         }
+    }
+}
+
+/// Any number of invocations a row, several rows a workgroup: with exchanges within subgroups where those are wide
+/// enough, and through workgroup memory; with a block or many in registers, and rows that do not fill a workgroup.
+#[test]
+fn every_group() {
+    for gpu in gpus() {
+        for threads_a_row in [1, 2, 4, 8, 32] {
+            for (classes, subgroups) in [(33, true), (100, false), (32, true)] {
+                let options = Options {
+                    strategy: Some(Strategy::Group),
+                    workgroup_size: Some(64),
+                    threads_a_row: Some(threads_a_row),
+                    subgroups: Some(subgroups),
+                    ..Options::default()
+                };
+                let spec = match classes {
+                    32 => Spec { label_smoothing: 0.1, ..full_spec(classes) },
+                    _ => full_spec(classes),
+                };
+                check(gpu, &Batch::random(2, &spec, Shape::new(131, classes)), &options, 0);
+            }
+        }
+        let refused = CrossEntropy::new(
+            &gpu.device,
+            &Spec::default(),
+            Shape::new(3, 9),
+            &Options { strategy: Some(Strategy::Group), threads_a_row: Some(3), ..Options::default() },
+        );
+        let message = refused.unwrap_err().to_string();
+        assert!(message.starts_with("threads_a_row is 3; a power of two"), "{message}");
     }
 }
 
@@ -214,11 +259,11 @@ fn every_layout() {
             &gpu.device,
             &Spec::default(),
             Shape::class_first(1, 3, 4),
-            &Options { strategy: Some(Strategy::Workgroup), ..Options::default() },
+            &Options { strategy: Some(Strategy::Streaming), ..Options::default() },
         );
         assert_eq!(
             refused.unwrap_err().to_string(),
-            "strategy is Workgroup; class-first layouts take Thread"
+            "strategy is Streaming; class-first layouts take Thread"
         );
     }
 }
@@ -319,10 +364,11 @@ fn every_term() {
                         };
                         let batch = Batch::random(number as u64, &spec, Shape::new(rows, classes));
                         // Each strategy, and each way to reduce, in turn.
-                        let turn = checked % 4;
+                        let strategies = strategies(&Shape::new(rows, classes));
+                        let turn = checked % (2 * strategies.len());
                         let options = Options {
-                            strategy: STRATEGIES[turn % 2],
-                            subgroups: Some(turn < 2),
+                            strategy: strategies[turn % strategies.len()],
+                            subgroups: Some(turn < strategies.len()),
                             in_place: number % 3 == 0,
                             ..Options::default()
                         };
@@ -379,10 +425,11 @@ fn every_kind_of_scores() {
                     ..spec.clone()
                 };
                 let batch = Batch::random(checked as u64, &spec, Shape::new(rows, classes));
-                let turn = checked % 4;
+                let strategies = strategies(&batch.shape);
+                let turn = checked % (2 * strategies.len());
                 let options = Options {
-                    strategy: STRATEGIES[turn % 2],
-                    subgroups: Some(turn < 2),
+                    strategy: strategies[turn % strategies.len()],
+                    subgroups: Some(turn < strategies.len()),
                     in_place: checked % 5 == 0,
                     ..Options::default()
                 };
@@ -475,36 +522,35 @@ fn sixteen_bits() {
     for gpu in gpus() {
         for dtype in [Dtype::F16, Dtype::Bf16] {
             let mut worst = 0.0f64;
-            for strategy in STRATEGIES {
-                for (classes, row_stride) in
-                    [(1, 2), (2, 2), (3, 4), (5, 6), (6, 10), (67, 68), (128, 128), (257, 260)]
-                {
-                    for in_place in [false, true] {
-                        let shape = Shape::new(37, classes).with_row_stride(row_stride);
-                        let targets = [Targets::Labels, Targets::Soft][classes as usize % 2];
-                        let spec = Spec {
-                            targets,
-                            ignore_index: (targets == Targets::Labels).then_some(-100),
-                            ..full_spec(classes)
-                        };
-                        let mut batch = Batch::random(classes.into(), &spec, shape);
-                        batch.logits = dtype.round(&batch.logits);
-                        if classes == 67 {
-                            batch.logits[shape.index(2, 9) as usize] = f32::NAN;
-                            batch.logits[shape.index(3, 66) as usize] = f32::INFINITY;
-                        }
-                        let options =
-                            Options { dtype, strategy, in_place, grad_out: true, ..Options::default() };
-                        let plan = CrossEntropy::new(&gpu.device, &spec, shape, &options).unwrap();
-                        let validation =
-                            plan.validate_blocking(&gpu.device, &gpu.queue, &batch.inputs()).unwrap();
-                        assert!(
-                            validation.passed(),
-                            "{}: {dtype:?} {classes} {options:?}\n{validation}",
-                            gpu.describe()
-                        );
-                        worst = worst.max(validation.outputs.iter().map(|w| w.ratio()).fold(0.0, f64::max));
+            for (classes, row_stride) in
+                [(1, 2), (2, 2), (3, 4), (5, 6), (6, 10), (38, 38), (67, 68), (128, 128), (257, 260)]
+            {
+                let strategies = strategies(&Shape::new(37, classes).with_row_stride(row_stride));
+                for (turn, strategy) in strategies.into_iter().enumerate() {
+                    let in_place = (turn + classes as usize).is_multiple_of(2);
+                    let shape = Shape::new(37, classes).with_row_stride(row_stride);
+                    let targets = [Targets::Labels, Targets::Soft][classes as usize % 2];
+                    let spec = Spec {
+                        targets,
+                        ignore_index: (targets == Targets::Labels).then_some(-100),
+                        ..full_spec(classes)
+                    };
+                    let mut batch = Batch::random(classes.into(), &spec, shape);
+                    batch.logits = dtype.round(&batch.logits);
+                    if classes == 67 {
+                        batch.logits[shape.index(2, 9) as usize] = f32::NAN;
+                        batch.logits[shape.index(3, 66) as usize] = f32::INFINITY;
                     }
+                    let options = Options { dtype, strategy, in_place, grad_out: true, ..Options::default() };
+                    let plan = CrossEntropy::new(&gpu.device, &spec, shape, &options).unwrap();
+                    let validation =
+                        plan.validate_blocking(&gpu.device, &gpu.queue, &batch.inputs()).unwrap();
+                    assert!(
+                        validation.passed(),
+                        "{}: {dtype:?} {classes} {options:?}\n{validation}",
+                        gpu.describe()
+                    );
+                    worst = worst.max(validation.outputs.iter().map(|w| w.ratio()).fold(0.0, f64::max));
                 }
             }
             println!("{}: {dtype:?} worst {worst:.3} of the tolerance", gpu.describe());
@@ -524,7 +570,7 @@ fn sixteen_bits() {
 #[test]
 fn confident_targets() {
     for gpu in gpus() {
-        for strategy in STRATEGIES {
+        for strategy in strategies(&Shape::new(2, 3)) {
             let options = Options { strategy, ..Options::default() };
             for lead in [10.0, 16.118_096, 40.0, 80.0] {
                 let shape = Shape::new(2, 3);
@@ -572,7 +618,7 @@ fn hostile_rows() {
         ([0.5, 1.0, -1.0, 2.0], i32::MAX),
     ];
     for gpu in gpus() {
-        for strategy in STRATEGIES {
+        for strategy in strategies(&Shape::new(rows.len() as u32, 4)) {
             for (subgroups, in_place) in [(true, false), (false, true)] {
                 let options =
                     Options { strategy, subgroups: Some(subgroups), in_place, ..Options::default() };
@@ -636,7 +682,10 @@ fn the_same_bits() {
     for gpu in gpus() {
         for (strategy, shape) in [
             (Some(Strategy::Thread), Shape::new(9_000, 7).with_row_stride(9)),
-            (Some(Strategy::Workgroup), Shape::new(300, 60)),
+            (Some(Strategy::Streaming), Shape::new(300, 60)),
+            (Some(Strategy::Resident), Shape::new(300, 60)),
+            (Some(Strategy::Group), Shape::new(300, 61)),
+            (Some(Strategy::Tile), Shape::new(1_000, 19)),
             (None, Shape::class_first(40, 5, 30)),
         ] {
             let options = Options { strategy, ..Options::default() };

@@ -5,6 +5,10 @@ use wgpu_cross_entropy::tolerance::{Worst, tolerances};
 use wgpu_cross_entropy::wgsl::Strategy;
 use wgpu_cross_entropy::{Config, CrossEntropy, Gpu, Options, Shape, cpu};
 
+/// Those that take any number of classes of the tests here; tiles are for `cross_entropy`'s tests.
+const STRATEGIES: [Strategy; 4] =
+    [Strategy::Thread, Strategy::Group, Strategy::Resident, Strategy::Streaming];
+
 fn backward(gpu: &Gpu, batch: &Batch, config: &Config, at: usize, denominator: f32) -> Vec<f32> {
     backward_scaled(gpu, batch, config, at, denominator, 1.0)
 }
@@ -46,7 +50,7 @@ fn backward_scaled(
 #[test]
 fn gradients_agree() {
     for gpu in gpus() {
-        for strategy in [Strategy::Thread, Strategy::Workgroup] {
+        for strategy in STRATEGIES {
             for (classes, at) in [(1, 0), (3, 1), (4, 4), (66, 2), (260, 0)] {
                 let batch = Batch::random(8, &full_spec(classes), Shape::new(45, classes));
                 let options = Options { strategy: Some(strategy), grad_out: true, ..Options::default() };

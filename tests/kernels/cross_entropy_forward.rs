@@ -4,6 +4,10 @@ use wgpu_cross_entropy::tolerance::{ULP, Worst, tolerances};
 use wgpu_cross_entropy::wgsl::Strategy;
 use wgpu_cross_entropy::{Config, Gpu, NO_CLASS, Options, RowRecord, Shape, Spec, Targets, Totals, cpu};
 
+/// Those that take any number of classes of the tests here; tiles are for `cross_entropy`'s tests.
+const STRATEGIES: [Strategy; 4] =
+    [Strategy::Thread, Strategy::Group, Strategy::Resident, Strategy::Streaming];
+
 /// Runs the forward half: losses, statistics, totals.
 pub fn forward(
     gpu: &Gpu,
@@ -51,7 +55,7 @@ fn forward_words(
 #[test]
 fn losses_and_statistics() {
     for gpu in gpus() {
-        for strategy in [Strategy::Thread, Strategy::Workgroup] {
+        for strategy in STRATEGIES {
             for (classes, at) in [(1, 0), (3, 1), (4, 0), (66, 2), (260, 0)] {
                 let batch = Batch::random(7, &full_spec(classes), Shape::new(45, classes));
                 let options = Options { strategy: Some(strategy), ..Options::default() };
@@ -105,7 +109,7 @@ fn losses_and_statistics() {
 #[test]
 fn records_of_rows() {
     for gpu in gpus() {
-        for strategy in [Strategy::Thread, Strategy::Workgroup] {
+        for strategy in STRATEGIES {
             for (classes, targets) in [(3, Targets::Labels), (66, Targets::TwoHot), (8, Targets::Soft)] {
                 let spec = Spec { targets, ..full_spec(classes) };
                 let spec = Spec {

@@ -74,7 +74,7 @@ fn the_plan_gives_the_same_bits_for_every_format() {
         ..Spec::default()
     };
     for gpu in gpus() {
-        for strategy in [Strategy::Thread, Strategy::Workgroup] {
+        for strategy in [Strategy::Thread, Strategy::Resident, Strategy::Streaming] {
             // 19 classes at 1100 bytes: tiles of 7 to 11 rows, which start at every byte of a word.
             for max_binding_size in [None, Some(1100)] {
                 let shape = Shape::new(203, 19);
@@ -102,7 +102,7 @@ fn the_plan_gives_the_same_bits_for_every_format() {
 #[test]
 fn halves_and_cost_gather_read_every_format() {
     for gpu in gpus() {
-        for strategy in [Strategy::Thread, Strategy::Workgroup] {
+        for strategy in [Strategy::Thread, Strategy::Resident, Strategy::Streaming] {
             let spec = Spec { ignore_index: Some(255), ..full_spec(7) };
             let mut batch = Batch::random(9, &spec, Shape::new(61, 7));
             batch.labels = labels(61, 7);

@@ -321,7 +321,7 @@ fn a_plan_says_what_the_oracle_says() {
             let of = validation.outputs.iter().filter(|worst| stays(worst.name));
             worst = of.map(|worst| worst.ratio()).fold(worst, f64::max);
         };
-        for strategy in [None, Some(RowStrategy::Thread), Some(RowStrategy::Workgroup)] {
+        for strategy in [None, Some(RowStrategy::Thread), Some(RowStrategy::Streaming)] {
             for (rows, classes) in [(0, 3), (1, 1), (300, 5), (70, 68), (50, 300)] {
                 let spec = full_spec(classes);
                 check(&spec, Shape::new(rows, classes), Options { strategy, ..all });

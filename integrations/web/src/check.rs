@@ -62,7 +62,7 @@ impl Golden {
     pub fn check(&self, device: &crate::Device, workgroups: bool) -> Check {
         let options = match workgroups {
             true => Options {
-                strategy: Some(Strategy::Workgroup),
+                strategy: Some(Strategy::Streaming),
                 workgroup_size: Some(32),
                 ..Options::default()
             },

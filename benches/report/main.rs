@@ -1,0 +1,393 @@
+//! One table for a GPU: each shape, kernel and type of logits, timed beside copies of as many bytes in the same run.
+//!
+//! ```text
+//! cargo bench --bench report                                    # the best adapter, every shape
+//! cargo bench --bench report -- --adapter llvmpipe --quick      # a minute on a software device
+//! cargo bench --bench report -- --out FOLDER                    # also report.json, report.svg and report.png
+//! cargo bench --bench report -- --json                          # the last line is JSON
+//! cargo bench --bench report -- --search                        # every strategy and workgroup size, against the table's
+//! cargo bench --bench report -- --compare a.json b.json         # several GPUs side by side
+//! ```
+//!
+//! Nothing is timed that the oracle does not agree with first, in the same variant. Figures of two GPUs are comparable as
+//! shares of their own copies.
+
+#[path = "../kernels/cross_entropy_backward.rs"]
+mod cross_entropy_backward;
+#[path = "../kernels/cross_entropy_forward.rs"]
+mod cross_entropy_forward;
+#[path = "../kernels/data.rs"]
+mod data;
+mod fused;
+#[path = "../measure/mod.rs"]
+mod measure;
+mod picture;
+mod results;
+#[path = "../kernels/support.rs"]
+#[allow(dead_code, reason = "criterion's half is for the other bench")]
+mod support;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use data::{CASES, Case, Data, at_most, name_of};
+use measure::{CHECKED_LOGITS, CPU_LOGITS, Ceiling, Clock, Copies, Failure, median_run, run, strategy_of};
+use results::{Machine, Report, Row};
+use support::{Kernel, Ready};
+use wgpu_cross_entropy::wgsl::{Stage, Strategy};
+use wgpu_cross_entropy::{DeviceOptions, Dtype, Gpu, Options, Shape};
+
+/// The most logits of a batch with `--quick`.
+const QUICK_LOGITS: u64 = 1 << 20;
+
+/// What the command line asks for.
+#[derive(Default)]
+struct Wanted {
+    adapter: Option<String>,
+    out: Option<PathBuf>,
+    quick: bool,
+    json: bool,
+    search: bool,
+    compare: Vec<PathBuf>,
+    shape: Option<String>,
+    /// Not by `cargo bench`: nothing is timed.
+    testing: bool,
+}
+
+impl Wanted {
+    fn parse() -> Result<Self, Box<dyn Error>> {
+        use lexopt::Arg::{Long, Value};
+        use lexopt::ValueExt;
+        let mut wanted = Self { testing: true, ..Self::default() };
+        let mut parser = lexopt::Parser::from_env();
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Long("adapter") => wanted.adapter = Some(parser.value()?.string()?),
+                Long("out") => wanted.out = Some(parser.value()?.into()),
+                Long("shape") => wanted.shape = Some(parser.value()?.string()?),
+                Long("quick") => wanted.quick = true,
+                Long("json") => wanted.json = true,
+                Long("search") => wanted.search = true,
+                Long("compare") => wanted.compare = parser.values()?.map(PathBuf::from).collect(),
+                // What cargo adds.
+                Long("bench") => wanted.testing = false,
+                Long("test") => wanted.testing = true,
+                Value(_) => {}
+                other => return Err(other.unexpected().into()),
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+fn main() -> ExitCode {
+    match report() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn report() -> Result<ExitCode, Box<dyn Error>> {
+    let wanted = Wanted::parse()?;
+    if !wanted.compare.is_empty() {
+        results::compare(&wanted.compare)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let options = DeviceOptions { adapter_name: wanted.adapter.clone(), ..DeviceOptions::default() };
+    let gpu = match Gpu::new_blocking(&options) {
+        Ok(gpu) => gpu,
+        // No failure under `cargo test`: a machine without an adapter can still run the others.
+        Err(error) if wanted.testing => {
+            eprintln!("{error}");
+            return Ok(ExitCode::SUCCESS);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut bench =
+        Bench { clock: Clock::new(&gpu), copies: Copies::new(&gpu)?, gpu, wanted, failures: Vec::new() };
+    println!("{}", bench.gpu.describe());
+    if bench.wanted.search {
+        bench.search();
+    } else {
+        bench.tabulate()?;
+    }
+    for failure in &bench.failures {
+        eprintln!("FAILED {failure}");
+    }
+    Ok(if bench.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A run on one adapter.
+struct Bench {
+    gpu: Gpu,
+    clock: Clock,
+    copies: Copies,
+    wanted: Wanted,
+    failures: Vec<String>,
+}
+
+impl Bench {
+    /// The shapes that this device takes, for the command line.
+    fn cases(&self) -> Vec<(&'static Case, Shape)> {
+        let limits = self.gpu.device.limits();
+        let cpu = self.gpu.info.device_type == wgpu::DeviceType::Cpu;
+        let mut most = limits.max_buffer_size / 4;
+        if cpu {
+            most = most.min(CPU_LOGITS);
+        }
+        if self.wanted.quick {
+            most = most.min(QUICK_LOGITS);
+        }
+        if self.wanted.testing {
+            most = most.min(measure::TEST_LOGITS);
+        }
+        CASES
+            .iter()
+            .map(|case| (case, at_most(case.shape, most)))
+            .filter(|(_, shape)| {
+                self.wanted.shape.as_ref().is_none_or(|wanted| name_of(shape).contains(wanted))
+            })
+            .collect()
+    }
+
+    /// Kernel after kernel, type after type.
+    fn tabulate(&mut self) -> Result<(), Failure> {
+        let mut rows = Vec::new();
+        let mut best_copy = 0.0f64;
+        println!("{}", Row::HEAD);
+        for (case, shape) in self.cases() {
+            if !self.wanted.json {
+                println!("{}: {}", name_of(&shape), case.why);
+            }
+            // Once a shape, between its kernels: a shared machine changes from second to second.
+            let bytes = data::traffic(&shape, 8, 8);
+            let ceiling = self.copies.measure(&self.clock, bytes, self.wanted.testing)?;
+            best_copy = best_copy.max(ceiling.best_shader());
+            for (kernel, dtype) in kernels(&shape) {
+                match self.row(kernel, dtype, shape, &ceiling) {
+                    Ok(row) => {
+                        println!("{row}");
+                        rows.push(row);
+                    }
+                    Err(error) => {
+                        self.failures.push(format!(
+                            "{} {dtype:?} {}: {error}",
+                            kernel.name(),
+                            name_of(&shape)
+                        ));
+                    }
+                }
+            }
+        }
+        let report = Report { machine: Machine::of(&self.gpu), ceiling_gbps: best_copy, rows };
+        if let Some(folder) = &self.wanted.out {
+            std::fs::create_dir_all(folder)?;
+            let file = folder.join("report.json");
+            std::fs::write(&file, report.to_json().to_string() + "\n")?;
+            let [svg, png] = picture::draw(folder, &report)?;
+            println!("{}, {}, {}", file.display(), svg.display(), png.display());
+        }
+        if self.wanted.json {
+            println!("{}", report.to_json());
+        }
+        Ok(())
+    }
+
+    fn row(&self, kernel: Which, dtype: Dtype, shape: Shape, ceiling: &Ceiling) -> Result<Row, Failure> {
+        let options = Options { dtype, ..Options::default() };
+        let ready = self.prepare(kernel, &options, shape)?;
+        let took = median_run(self.wanted.testing, &|runs| {
+            self.clock.passes(runs, &|pass| ready.timed.encode(pass))
+        })?;
+        let bytes = kernel.bytes(dtype, &shape);
+        let gbps = bytes as f64 / took.as_secs_f64() / 1e9;
+        Ok(Row {
+            kernel: kernel.name().into(),
+            shape: name_of(&shape),
+            rows: shape.rows,
+            classes: shape.classes,
+            dtype: format!("{dtype:?}").to_lowercase(),
+            strategy: strategy_of(&ready.config, kernel.stage()),
+            ms: took.as_secs_f64() * 1e3,
+            gbps,
+            // What only reads is held against what only reads.
+            ceiling_fraction: gbps
+                / if kernel == Which::Forward { ceiling.sum } else { ceiling.best_shader() },
+            dispatches: ready.timed.dispatches(),
+        })
+    }
+
+    /// Sets a kernel up, checked at the shape itself or, where the oracle would take too long, at fewer rows in the same
+    /// variant.
+    fn prepare(&self, kernel: Which, options: &Options, shape: Shape) -> Result<Ready, Failure> {
+        let set_up = |shape| -> Result<(Ready, Data), Failure> {
+            let data = Data::new(shape);
+            let ready = match kernel.bench() {
+                None => fused::set_up(&self.gpu, &data, options)?,
+                Some(bench) => (bench.set_up)(&self.gpu, &data)?,
+            };
+            run(&self.gpu, &ready.before.iter().collect::<Vec<_>>())?;
+            run(&self.gpu, &[&ready.timed])?;
+            Ok((ready, data))
+        };
+        let small = at_most(shape, CHECKED_LOGITS);
+        let (checked, data) = set_up(small)?;
+        (checked.check)(&self.gpu, &data)?;
+        if small == shape {
+            return Ok(checked);
+        }
+        let (ready, _) = set_up(shape)?;
+        match ready.config.variant() == checked.config.variant() {
+            true => Ok(ready),
+            false => Err("the variant that was checked is not the one to be timed".into()),
+        }
+    }
+
+    /// Every strategy, workgroup size and number of threads a row that takes the shape, against the table's choice.
+    fn search(&mut self) {
+        println!("{:>16} {:<34} {:>9} {:>8} {:>7}", "shape", "strategy", "ms", "GB/s", "of best");
+        let mut worst = (1.0f64, String::new());
+        for (_, shape) in self.cases() {
+            let candidates = candidates();
+            // In turns, several times over, and the least of each: a shared machine changes from second to second.
+            let mut found: Vec<(String, f64, Ready)> = Vec::new();
+            for options in &candidates {
+                match self.prepare(Which::Fused, options, shape) {
+                    Ok(ready) => {
+                        let mut name = strategy_of(&ready.config, Stage::CrossEntropy);
+                        if options.strategy.is_none() {
+                            name = format!("table: {name}");
+                        }
+                        if !found.iter().any(|(other, _, _)| *other == name) {
+                            found.push((name, f64::INFINITY, ready));
+                        }
+                    }
+                    Err(error) if is_refusal(error.as_ref()) => {}
+                    Err(error) => self.failures.push(format!("{} {options:?}: {error}", name_of(&shape))),
+                }
+            }
+            for turn in 0..3 {
+                for (_, best, ready) in &mut found {
+                    // Far behind after the first turn is out of the race.
+                    if turn > 0 && *best > 3.0 {
+                        continue;
+                    }
+                    let took =
+                        median_run(true, &|runs| self.clock.passes(runs, &|pass| ready.timed.encode(pass)));
+                    if let Ok(took) = took {
+                        *best = best.min(took.as_secs_f64());
+                    }
+                }
+            }
+            found.sort_by(|a, b| a.1.total_cmp(&b.1));
+            let Some(least) = found.first().map(|(_, best, _)| *best) else { continue };
+            let bytes = Which::Fused.bytes(Dtype::F32, &shape) as f64;
+            for (number, (name, best, _)) in found.iter().enumerate() {
+                let ours = name.starts_with("table");
+                if ours && least / best < worst.0 {
+                    worst = (least / best, name_of(&shape));
+                }
+                if number < 5 || ours {
+                    println!(
+                        "{:>16} {name:<34} {:>9.3} {:>8.2} {:>6.0}%",
+                        name_of(&shape),
+                        best * 1e3,
+                        bytes / best / 1e9,
+                        100.0 * least / best
+                    );
+                }
+            }
+        }
+        println!(
+            "the table's choice is at least {:.0} % of the best found, the least at {}",
+            100.0 * worst.0,
+            worst.1
+        );
+    }
+}
+
+/// Whether a strategy does not take a shape, which is no failure.
+fn is_refusal(error: &(dyn Error + 'static)) -> bool {
+    use wgpu_cross_entropy::error::PlanError;
+    matches!(error.downcast_ref(), Some(PlanError::Option { .. } | PlanError::Limit { .. }))
+}
+
+/// What is searched; first the table's choice.
+fn candidates() -> Vec<Options> {
+    let mut all = vec![Options::default()];
+    let sizes = [8, 16, 32, 64, 256];
+    for strategy in Strategy::ALL {
+        for workgroup_size in sizes {
+            for threads in [1, 2, 4, 8].into_iter().filter(|threads| *threads <= workgroup_size) {
+                let group = strategy == Strategy::Group;
+                if !group && threads > 1 {
+                    continue;
+                }
+                all.push(Options {
+                    strategy: Some(strategy),
+                    workgroup_size: Some(workgroup_size),
+                    threads_a_row: group.then_some(threads),
+                    ..Options::default()
+                });
+            }
+        }
+    }
+    all
+}
+
+/// The kernels that read logits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Fused,
+    Forward,
+    Backward,
+}
+
+impl Which {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fused => "cross_entropy",
+            Self::Forward => "cross_entropy_forward",
+            Self::Backward => "cross_entropy_backward",
+        }
+    }
+
+    fn stage(self) -> Stage {
+        match self {
+            Self::Fused => Stage::CrossEntropy,
+            Self::Forward => Stage::CrossEntropyForward,
+            Self::Backward => Stage::CrossEntropyBackward,
+        }
+    }
+
+    /// The other bench's set-up, but for the fused kernel, which is timed with more options here.
+    fn bench(self) -> Option<Kernel> {
+        match self {
+            Self::Fused => None,
+            Self::Forward => Some(cross_entropy_forward::KERNEL),
+            Self::Backward => Some(cross_entropy_backward::KERNEL),
+        }
+    }
+
+    /// Floor traffic: each byte that has to be read or written, once.
+    fn bytes(self, dtype: Dtype, shape: &Shape) -> u64 {
+        match self.bench() {
+            None => data::traffic(shape, 2 * dtype.bytes(), 8),
+            Some(bench) => (bench.bytes)(shape),
+        }
+    }
+}
+
+/// What is timed at a shape.
+fn kernels(shape: &Shape) -> Vec<(Which, Dtype)> {
+    let mut all = vec![(Which::Fused, Dtype::F32)];
+    if shape.inner == 1 && shape.row_stride.is_multiple_of(2) {
+        all.extend([(Which::Fused, Dtype::F16), (Which::Fused, Dtype::Bf16)]);
+    }
+    all.extend([(Which::Forward, Dtype::F32), (Which::Backward, Dtype::F32)]);
+    all
+}

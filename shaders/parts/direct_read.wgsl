@@ -1,0 +1,16 @@
+// Logits straight from memory.
+
+// Read once, outside of any branch: drivers that run on CPUs repeat a load for every invocation inside of one.
+var<private> base_of_logits: u32;
+
+fn logits_base() -> u32 {
+    return base_of_logits;
+}
+
+fn read_logit(index: u32) -> LogitWord {
+    return logits[index];
+}
+
+fn stage_in(group: vec3<u32>, lane: Lane) {
+    base_of_logits = params.logits_base;
+}

@@ -1,0 +1,89 @@
+// A share of a row in registers: BLOCKS times four classes an invocation. `src/wgsl.rs` writes the lines between `each`
+// and `end` once for each block, with its number for BLOCK: arrays have literal sizes and loops may not be unrolled.
+//
+// `first` is the first class of the invocation's first block.
+
+// Whether loads past the last class are branched around: where a load costs time rather than latency (CPUs). Elsewhere
+// they read the last class again, so that nothing stands between the loads.
+override SKIP_TAIL: bool = false;
+
+// Logits as finite numbers, before scale and bias.
+var<private> held: array<vec4<f32>, BLOCKS>;
+
+fn block_classes(first: u32, block: u32) -> vec4<u32> {
+    return four_classes(first + 4u * block * lanes());
+}
+
+// Whether all invocations have four classes in a block: known when the pipeline is made, or not at all.
+fn is_whole(block: u32) -> bool {
+    return 4u * (block + 1u) * lanes() <= CLASSES;
+}
+
+// Loads: all of them before the first is used.
+fn hold(row_at: u32, first: u32) {
+    // each BLOCK
+    var words_BLOCK = vec4<u32>(NEGATIVE_INFINITY_BITS);
+    if (is_whole(BLOCKu)) {
+        words_BLOCK = load_whole(row_at, block_classes(first, BLOCKu));
+    } else if (!SKIP_TAIL || block_classes(first, BLOCKu).x < class_count()) {
+        words_BLOCK = load_four(row_at, block_classes(first, BLOCKu));
+    }
+    // end
+    // each BLOCK
+    held[BLOCK] = tame(words_BLOCK);
+    // end
+}
+
+// Takes what is held, classes later than those before, into maximum, sum, argmax and the label's own logit.
+fn take_held(before: Part, goal: Target, row_at: u32, first: u32) -> Part {
+    var part = before;
+    // each BLOCK
+    let classes_BLOCK = block_classes(first, BLOCKu);
+    let z_BLOCK = adjust(held[BLOCK], classes_BLOCK);
+    part = take_target(part, goal, row_at, z_BLOCK, classes_BLOCK);
+    // end
+    var high = vec4<f32>(-STAND_IN);
+    // each BLOCK
+    high = max(high, z_BLOCK);
+    // end
+    let highest = highest_of(high);
+    var passed = -STAND_IN;
+    if (highest > part.top) {
+        passed = part.top;
+        part.top = highest;
+        var at = vec4<u32>(NO_CLASS);
+        // each BLOCK
+        at = min(at, select(vec4<u32>(NO_CLASS), classes_BLOCK, z_BLOCK == vec4<f32>(highest)));
+        // end
+        part.top_at = min(min(at.x, at.y), min(at.z, at.w));
+    }
+    if (HAS_BIAS) {
+        var raw_high = vec4<f32>(-STAND_IN);
+        // each BLOCK
+        raw_high = max(raw_high, held[BLOCK]);
+        // end
+        let raw_highest = highest_of(raw_high);
+        if (raw_highest > part.raw_top) {
+            part.raw_top = raw_highest;
+            var at = vec4<u32>(NO_CLASS);
+            // each BLOCK
+            at = min(at, select(vec4<u32>(NO_CLASS), classes_BLOCK, held[BLOCK] == vec4<f32>(raw_highest)));
+            // end
+            part.raw_top_at = min(min(at.x, at.y), min(at.z, at.w));
+        }
+    }
+    // The reference follows the maximum lazily: a rescaling costs an exp and its rounding, and terms up to exp(4)
+    // do no harm.
+    if (part.top > part.reference + 4.0) {
+        part.sum = part.sum * exp_difference(part.reference - part.top);
+        part.reference = part.top;
+    }
+    var e = vec4<f32>(0.0);
+    // each BLOCK
+    e += exp_four(select(z_BLOCK, vec4<f32>(-STAND_IN), classes_BLOCK == vec4<u32>(part.top_at)), part.reference);
+    // end
+    part.sum += (e.x + e.y) + (e.z + e.w);
+    // The class that was on top until now joins the others.
+    if (passed > -STAND_IN) { part.sum += term(passed, part.reference); }
+    return part;
+}

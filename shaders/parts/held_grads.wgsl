@@ -1,0 +1,17 @@
+// Gradients of what is held: zeros where the row does not count, NaN where it is not finite.
+
+fn write_held(row_at: u32, first: u32, goal: Target, result: RowResult, s: Slopes) {
+    // each BLOCK
+    var words_BLOCK = vec4<u32>(0u);
+    if (row_counts(goal)) {
+        let classes = block_classes(first, BLOCKu);
+        let grads = grad_four(adjust(held[BLOCK], classes), classes, row_at, goal, result, s);
+        words_BLOCK = select(bitcast<vec4<u32>>(grads), vec4<u32>(NAN_BITS), vec4<bool>(result.bad));
+    }
+    if (is_whole(BLOCKu)) {
+        store_whole(row_at, block_classes(first, BLOCKu), words_BLOCK);
+    } else {
+        store_four(row_at, block_classes(first, BLOCKu), words_BLOCK);
+    }
+    // end
+}
