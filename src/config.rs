@@ -174,24 +174,57 @@ pub const MAX_BLOCKS: u32 = 32;
 /// seconds to compile many.
 pub const MAX_GENERAL_BLOCKS: u32 = 8;
 
+/// The same for scores that are no logits, whose text is longer still.
+pub const MAX_SCORES_BLOCKS: u32 = 2;
+
 /// The most blocks that an invocation with a row to itself holds.
 const MAX_THREAD_BLOCKS: u32 = 16;
 
-/// Blocks in flight where a row is read again for each visit.
+/// Blocks in flight where a row is read again for each visit; [`MAX_SCORES_BLOCKS`] for scores that are no logits.
 pub const STREAM_BLOCKS: u32 = 4;
 
 /// The most bytes of workgroup memory for rows: WebGPU's 16 KiB, but for what counting takes.
 const MAX_TILE_BYTES: u32 = 16_000;
 
-/// The most bytes of workgroup memory that an invocation's shares of its row take: a `Part` and an eighth of one, and for
-/// losses of many terms `Moments` and `Norm` beside (`parts/reduce_workgroup.wgsl`).
-const fn shares_bytes(general: bool) -> u32 {
-    if general { 80 } else { 40 }
+/// How long a loss is as text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Terms {
+    /// The label's, from logits.
+    Label,
+    /// More, from logits.
+    Many,
+    /// From scores that are no logits.
+    Scores,
 }
 
-/// The most blocks that an invocation holds.
-const fn max_blocks(general: bool) -> u32 {
-    if general { MAX_GENERAL_BLOCKS } else { MAX_BLOCKS }
+impl Terms {
+    fn of(spec: &Spec) -> Self {
+        if spec.scores != Scores::Logits {
+            Self::Scores
+        } else if spec.targets != Targets::Labels || spec.label_smoothing != 0.0 || spec.cost_lambda != 0.0 {
+            Self::Many
+        } else {
+            Self::Label
+        }
+    }
+
+    /// The most bytes of workgroup memory that an invocation's shares of its row take: a `Part` and an eighth of one,
+    /// and for losses of many terms `Moments` and `Norm` beside (`parts/reduce_workgroup.wgsl`).
+    const fn shares_bytes(self) -> u32 {
+        match self {
+            Self::Label => 40,
+            Self::Many | Self::Scores => 80,
+        }
+    }
+
+    /// The most blocks that an invocation holds.
+    const fn max_blocks(self) -> u32 {
+        match self {
+            Self::Label => MAX_BLOCKS,
+            Self::Many => MAX_GENERAL_BLOCKS,
+            Self::Scores => MAX_SCORES_BLOCKS,
+        }
+    }
 }
 
 /// Which devices a line of the table is for.
@@ -295,7 +328,7 @@ impl Rule {
     }
 
     /// Whether it is for this device and shape.
-    fn fits(&self, caps: &Capabilities, subgroups: bool, shape: &Shape, general: bool) -> bool {
+    fn fits(&self, caps: &Capabilities, subgroups: bool, shape: &Shape, terms: Terms) -> bool {
         let device = match self.device {
             DeviceClass::Gpu => !caps.cpu,
             DeviceClass::GpuSubgroups => !caps.cpu && subgroups,
@@ -311,26 +344,30 @@ impl Rule {
             Strategy::Thread | Strategy::Streaming => u32::MAX,
             Strategy::Tile => 1,
             Strategy::Group => self.threads_a_row,
-            Strategy::Resident => largest_workgroup(caps, general),
+            Strategy::Resident => largest_workgroup(caps, terms),
         };
-        let held = lanes.saturating_mul(4 * max_blocks(general));
+        let held = lanes.saturating_mul(4 * terms.max_blocks());
         device && layout && shape.classes <= self.max_classes.min(held)
     }
 
     /// For a strategy that the caller asks for: what goes with it where nothing else is said.
-    fn asked(strategy: Strategy, caps: &Capabilities, subgroups: bool, shape: &Shape, general: bool) -> Self {
+    fn asked(strategy: Strategy, caps: &Capabilities, subgroups: bool, shape: &Shape, terms: Terms) -> Self {
         let classes = shape.classes;
         let invocations = |classes_each: u32| classes.div_ceil(classes_each).next_power_of_two();
+        let most_each = 4 * terms.max_blocks();
         let narrow = if caps.cpu && subgroups { subgroup_width(caps) } else { 16 };
         let (workgroup_size, threads_a_row) = match (strategy, caps.cpu) {
             (Strategy::Thread, true) => (narrow, 0),
             (Strategy::Thread, false) => (64, 0),
             // 16 KiB hold the rows.
             (Strategy::Tile, _) => ((3900 / classes).max(1).next_power_of_two().min(256) / 2, 0),
-            (Strategy::Group, true) => (narrow, invocations(32).clamp(2, narrow)),
-            (Strategy::Group, false) => (128, invocations(16).clamp(2, 64)),
-            (Strategy::Resident, true) => (invocations(4 * max_blocks(general)).max(narrow), 0),
-            (Strategy::Resident, false) => (invocations(16).max(64), 0),
+            (Strategy::Group, true) => {
+                let lanes = invocations(most_each.min(32)).clamp(2, 64);
+                (narrow.max(lanes), lanes)
+            }
+            (Strategy::Group, false) => (128, invocations(most_each.min(16)).clamp(2, 64)),
+            (Strategy::Resident, true) => (invocations(most_each).max(narrow), 0),
+            (Strategy::Resident, false) => (invocations(most_each.min(16)).max(64), 0),
             (Strategy::Streaming, true) => (if subgroups { narrow } else { 64 }, 0),
             (Strategy::Streaming, false) => (256, 0),
         };
@@ -346,8 +383,8 @@ impl Rule {
 }
 
 /// The most invocations whose shares of a row fit workgroup memory.
-fn largest_workgroup(caps: &Capabilities, general: bool) -> u32 {
-    ((caps.max_workgroup_memory / shares_bytes(general) + 1).next_power_of_two() / 2)
+fn largest_workgroup(caps: &Capabilities, terms: Terms) -> u32 {
+    ((caps.max_workgroup_memory / terms.shares_bytes() + 1).next_power_of_two() / 2)
         .min(caps.max_workgroup_size)
         .min(256)
 }
@@ -418,11 +455,8 @@ impl Config {
             });
         }
         let subgroups = caps.subgroups && options.subgroups != Some(false);
-        let general = spec.scores != Scores::Logits
-            || spec.targets != Targets::Labels
-            || spec.label_smoothing != 0.0
-            || spec.cost_lambda != 0.0;
-        let max_blocks = max_blocks(general);
+        let terms = Terms::of(spec);
+        let max_blocks = terms.max_blocks();
         let refused = |option, got: String, expected: &str| {
             Err(PlanError::Option { option, got, expected: expected.into() })
         };
@@ -433,11 +467,11 @@ impl Config {
             Some(Strategy::Tile) if !is_dense(&shape) => {
                 return refused("strategy", "Tile".into(), "rows with padding take another strategy");
             }
-            Some(strategy) => Rule::asked(strategy, &caps, subgroups, &shape, general),
+            Some(strategy) => Rule::asked(strategy, &caps, subgroups, &shape, terms),
             // The last line for each kind of device and layout has no condition.
             None => *RULES
                 .iter()
-                .find(|rule| rule.fits(&caps, subgroups, &shape, general))
+                .find(|rule| rule.fits(&caps, subgroups, &shape, terms))
                 .unwrap_or(&RULES[RULES.len() - 1]),
         };
         let strategy = rule.strategy;
@@ -453,7 +487,7 @@ impl Config {
                     Strategy::Resident => shape.classes.div_ceil(4 * max_blocks).next_power_of_two(),
                     _ => 1,
                 };
-                size.max(least).min(largest_workgroup(&caps, general))
+                size.max(least).min(largest_workgroup(&caps, terms))
             }
         };
         let group_lanes = match options.threads_a_row {
@@ -503,7 +537,7 @@ impl Config {
             strategy,
             workgroup_size,
             group_lanes,
-            blocks: if held { blocks } else { STREAM_BLOCKS },
+            blocks: if held { blocks } else { STREAM_BLOCKS.min(max_blocks) },
             held,
             classes: if held { shape.classes } else { 0 },
             skip_tail: caps.cpu,
@@ -531,7 +565,7 @@ impl Config {
             in_place: options.in_place,
             scores: spec.scores,
             targets: spec.targets,
-            general,
+            general: terms != Terms::Label,
             logit_bias: spec.logit_bias != LogitBias::None,
             class_weights: spec.class_weights != ClassWeights::None,
             sample_weights: spec.sample_weights != SampleWeights::None,

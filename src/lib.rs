@@ -31,8 +31,8 @@ pub use binary_config::{BinaryConfig, BinaryOptions, BinaryParams, ElementTile};
 pub use binary_plan::compute_binary_blocking;
 pub use binary_plan::{BinaryBatch, BinaryCrossEntropy, BoundBinaryStep, compute_binary};
 pub use config::{
-    Config, DeviceClass, Dtype, LabelFormat, MAX_BLOCKS, MAX_GENERAL_BLOCKS, MAX_THREAD_CLASSES, Options,
-    RULES, Rule, RuleLayout, STREAM_BLOCKS,
+    Config, DeviceClass, Dtype, LabelFormat, MAX_BLOCKS, MAX_GENERAL_BLOCKS, MAX_SCORES_BLOCKS,
+    MAX_THREAD_CLASSES, Options, RULES, Rule, RuleLayout, STREAM_BLOCKS,
 };
 pub use device::{DeviceOptions, Gpu};
 pub use history::CountHistory;
