@@ -214,6 +214,14 @@ pub fn printed(asked: &Asked) -> Result<String, Failure> {
     } else {
         Config::with_capabilities(asked.caps, &asked.spec, asked.shape, &asked.options)?.variant_of(stage)
     };
+    if !stage.goes_with(&variant) {
+        let fitting =
+            Stage::ALL.into_iter().filter(|stage| stage.reads_logits() && stage.goes_with(&variant));
+        let names = fitting.map(name).collect::<Vec<_>>().join(", ");
+        return Err(
+            format!("{kernel} has no text for strategy {:?}, which has {names}", variant.strategy).into()
+        );
+    }
     let source = match asked.pipeline_constants {
         true => wgsl::source(stage, &variant),
         false => wgsl::embedded(stage, &variant, &asked.embedding),

@@ -20,7 +20,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
     // Whatever the label says, every row predicts: the target of the visit is any that counts.
     var any = no_target();
     if (live) { any.class_index = 0u; }
-    let whole = reduce(visit_row(row_at, in_row, any), lane);
+    let whole = reduce(visit_row(row, row_at, in_row, any), lane);
 
     if (live && in_row == 0u) {
         let goal = read_target(row);

@@ -23,7 +23,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
     let counts = row_counts(goal);
     let row_at = row_offset(row);
 
-    let whole = reduce(visit_row(row_at, in_row, goal), lane);
+    let whole = reduce(visit_row(row, row_at, in_row, goal), lane);
     let result = finish_row(row, row_at, goal, whole, lane);
     if (live && in_row == 0u) {
         keep_row(row, goal, whole, result);

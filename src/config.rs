@@ -143,6 +143,8 @@ pub struct Options {
     pub workgroup_size: Option<u32>,
     /// Invocations that share a row with [`Strategy::Group`], other than the table's: a power of two.
     pub threads_a_row: Option<u32>,
+    /// Workgroups that share a row with [`Strategy::Split`], other than the table's: 1 to 256.
+    pub workgroups_a_row: Option<u32>,
     /// `Some(false)` keeps subgroup operations out.
     pub subgroups: Option<bool>,
     /// `Some(false)` keeps 16-byte loads out.
@@ -258,6 +260,8 @@ pub struct Rule {
     pub device: DeviceClass,
     /// The layouts.
     pub layout: RuleLayout,
+    /// The most rows it is meant for.
+    pub max_rows: u32,
     /// The most classes it is meant for.
     pub max_classes: u32,
     /// The strategy.
@@ -278,9 +282,11 @@ pub const RULES: &[Rule] = &[
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 32, Strategy::Group, 64, 1),
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 256, Strategy::Group, 32, 2),
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 32_768, Strategy::Resident, 0, 0),
+    few_rows(7, DeviceClass::CpuSubgroups, Strategy::Split, 0),
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, u32::MAX, Strategy::Streaming, 0, 0),
     rule(DeviceClass::Cpu, RuleLayout::ClassFirst, u32::MAX, Strategy::Thread, 16, 0),
     rule(DeviceClass::Cpu, RuleLayout::ClassLast, 32_768, Strategy::Thread, 16, 0),
+    few_rows(7, DeviceClass::Cpu, Strategy::Split, 64),
     rule(DeviceClass::Cpu, RuleLayout::ClassLast, u32::MAX, Strategy::Streaming, 64, 0),
     rule(DeviceClass::Gpu, RuleLayout::ClassFirst, u32::MAX, Strategy::Thread, 64, 0),
     rule(DeviceClass::Gpu, RuleLayout::Dense, 15, Strategy::Tile, 256, 0),
@@ -292,6 +298,7 @@ pub const RULES: &[Rule] = &[
     rule(DeviceClass::Gpu, RuleLayout::ClassLast, 1024, Strategy::Resident, 64, 0),
     rule(DeviceClass::Gpu, RuleLayout::ClassLast, 4096, Strategy::Resident, 128, 0),
     rule(DeviceClass::Gpu, RuleLayout::ClassLast, 16_384, Strategy::Resident, 256, 0),
+    few_rows(256, DeviceClass::Gpu, Strategy::Split, 256),
     rule(DeviceClass::Gpu, RuleLayout::ClassLast, u32::MAX, Strategy::Streaming, 256, 0),
 ];
 
@@ -303,7 +310,12 @@ const fn rule(
     workgroup_size: u32,
     threads_a_row: u32,
 ) -> Rule {
-    Rule { device, layout, max_classes, strategy, workgroup_size, threads_a_row }
+    Rule { device, layout, max_rows: u32::MAX, max_classes, strategy, workgroup_size, threads_a_row }
+}
+
+/// For so few rows, of any number of classes, that a workgroup a row leaves a part of the device idle.
+const fn few_rows(max_rows: u32, device: DeviceClass, strategy: Strategy, workgroup_size: u32) -> Rule {
+    Rule { max_rows, ..rule(device, RuleLayout::ClassLast, u32::MAX, strategy, workgroup_size, 0) }
 }
 
 impl Rule {
@@ -324,7 +336,11 @@ impl Rule {
             u32::MAX => String::new(),
             most => format!(", up to {most}"),
         };
-        format!("{} classes{up_to}, {layout}, on {device}", shape.classes)
+        let rows = match self.max_rows {
+            u32::MAX => String::new(),
+            most => format!("{} rows, up to {most}, of ", shape.rows),
+        };
+        format!("{rows}{} classes{up_to}, {layout}, on {device}", shape.classes)
     }
 
     /// Whether it is for this device and shape.
@@ -340,14 +356,17 @@ impl Rule {
             RuleLayout::Dense => is_dense(shape),
             RuleLayout::ClassLast => shape.inner == 1,
         };
+        // Scores that are no logits are normalized by sums that no share knows of.
+        let splits = self.strategy != Strategy::Split || terms != Terms::Scores;
         let lanes = match self.strategy {
-            Strategy::Thread | Strategy::Streaming => u32::MAX,
+            Strategy::Thread | Strategy::Streaming | Strategy::Split => u32::MAX,
             Strategy::Tile => 1,
             Strategy::Group => self.threads_a_row,
             Strategy::Resident => largest_workgroup(caps, terms),
         };
         let held = lanes.saturating_mul(4 * terms.max_blocks());
-        device && layout && shape.classes <= self.max_classes.min(held)
+        let size = shape.rows <= self.max_rows && shape.classes <= self.max_classes.min(held);
+        device && layout && splits && size
     }
 
     /// For a strategy that the caller asks for: what goes with it where nothing else is said.
@@ -369,11 +388,13 @@ impl Rule {
             (Strategy::Resident, true) => (invocations(most_each).max(narrow), 0),
             (Strategy::Resident, false) => (invocations(most_each.min(16)).max(64), 0),
             (Strategy::Streaming, true) => (if subgroups { narrow } else { 64 }, 0),
-            (Strategy::Streaming, false) => (256, 0),
+            (Strategy::Streaming | Strategy::Split, false) => (256, 0),
+            (Strategy::Split, true) => (narrow, 0),
         };
         Self {
             device: if caps.cpu { DeviceClass::Cpu } else { DeviceClass::Gpu },
             layout: RuleLayout::ClassLast,
+            max_rows: u32::MAX,
             max_classes: u32::MAX,
             strategy,
             workgroup_size: workgroup_size.clamp(1, 256),
@@ -387,6 +408,14 @@ fn largest_workgroup(caps: &Capabilities, terms: Terms) -> u32 {
     ((caps.max_workgroup_memory / terms.shares_bytes() + 1).next_power_of_two() / 2)
         .min(caps.max_workgroup_size)
         .min(256)
+}
+
+/// How many workgroups share each row: so many that all rows together fill the device, each with enough to do.
+fn splits(caps: &Capabilities, shape: &Shape, workgroup_size: u32) -> u32 {
+    // A CPU has few cores, a GPU holds several workgroups in each of its hundred.
+    let (groups, classes_each) = if caps.cpu { (16, 4096) } else { (512, 8 * workgroup_size) };
+    let most = shape.classes.div_ceil(classes_each).clamp(2, 256);
+    (groups / shape.rows.max(1)).clamp(2, most)
 }
 
 /// The largest subgroup, as a workgroup size.
@@ -467,6 +496,11 @@ impl Config {
             Some(Strategy::Tile) if !is_dense(&shape) => {
                 return refused("strategy", "Tile".into(), "rows with padding take another strategy");
             }
+            Some(Strategy::Split) if terms == Terms::Scores => {
+                let expected = "scores that are no logits are normalized by sums that no share of a row knows: they take \
+                                another strategy";
+                return refused("strategy", "Split".into(), expected);
+            }
             Some(strategy) => Rule::asked(strategy, &caps, subgroups, &shape, terms),
             // The last line for each kind of device and layout has no condition.
             None => *RULES
@@ -502,11 +536,18 @@ impl Config {
         let lanes = match strategy {
             Strategy::Thread | Strategy::Tile => 1,
             Strategy::Group => group_lanes,
-            Strategy::Resident | Strategy::Streaming => workgroup_size,
+            Strategy::Resident | Strategy::Streaming | Strategy::Split => workgroup_size,
+        };
+        let splits = match options.workgroups_a_row {
+            Some(splits) if !(1..=256).contains(&splits) => {
+                return refused("workgroups_a_row", splits.to_string(), "1 to 256 are expected");
+            }
+            Some(splits) => splits,
+            None => splits(&caps, &shape, workgroup_size),
         };
         let blocks = shape.classes.div_ceil(4 * lanes);
         let held = match strategy {
-            Strategy::Streaming => false,
+            Strategy::Streaming | Strategy::Split => false,
             Strategy::Thread => blocks <= MAX_THREAD_BLOCKS.min(max_blocks),
             Strategy::Tile | Strategy::Group | Strategy::Resident => true,
         };
@@ -537,6 +578,7 @@ impl Config {
             strategy,
             workgroup_size,
             group_lanes,
+            splits,
             blocks: if held { blocks } else { STREAM_BLOCKS.min(max_blocks) },
             held,
             classes: if held { shape.classes } else { 0 },
@@ -544,7 +586,7 @@ impl Config {
             // A row of a group lies within a subgroup, whichever size the device takes, and subgroups are full.
             subgroups: subgroups
                 && match strategy {
-                    Strategy::Thread | Strategy::Tile => false,
+                    Strategy::Thread | Strategy::Tile | Strategy::Split => false,
                     Strategy::Group => {
                         group_lanes <= caps.subgroup_min_size
                             && workgroup_size.is_multiple_of(caps.subgroup_max_size)
@@ -657,6 +699,10 @@ impl Config {
             let many = stage == Stage::LossTotalClasses && !self.caps.cpu;
             let size = if one || many { 256 } else { 64 };
             variant.workgroup_size = size.min(self.caps.max_workgroup_size);
+        }
+        // Predictions alone are found by a workgroup a row.
+        if stage == Stage::CostGather && variant.strategy == Strategy::Split {
+            variant.strategy = Strategy::Streaming;
         }
         if stage == Stage::LossTotalClasses {
             variant.count_in_workgroup &= self.shape.classes <= PRIVATE_STATS_CLASSES;

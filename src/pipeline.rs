@@ -271,6 +271,11 @@ impl<'a> Region<'a> {
         Ok(Self { name, buffer, offset, size: need, unit: 4 })
     }
 
+    /// A buffer of the crate's own.
+    pub fn whole(name: &'static str, buffer: &'a wgpu::Buffer) -> Self {
+        Self { name, buffer, offset: 0, size: buffer.size(), unit: 4 }
+    }
+
     /// Checks that it starts at a multiple of `align` bytes: shaders see it as an array of elements of that size.
     pub fn aligned_to(self, align: u64) -> Result<Self, BindError> {
         match self.offset.is_multiple_of(align) {

@@ -121,6 +121,7 @@ impl CrossEntropy {
             mass,
             history,
             counted,
+            ..,
         ] = sizes;
         let limit = config.capabilities().max_binding_size;
         for (name, size) in [table, telemetry] {
@@ -397,13 +398,14 @@ pub(crate) async fn read_history(
 }
 
 /// Name and bytes of each buffer between the kernels; 0 where there is none.
-fn sizes(config: &Config) -> [(&'static str, u64); 9] {
+fn sizes(config: &Config) -> [(&'static str, u64); 12] {
     let (spec, shape) = (config.spec(), config.shape());
     let telemetry = match config.options().confusion {
         true => "telemetry (8 bytes for each pair of classes)",
         false => "telemetry",
     };
     let (live, classes) = (spec.needs_counts(), shape.classes);
+    let [row_stats, row_shares, row_moments] = CrossEntropyKernel::scratch_sizes(config);
     let only = |on: bool, size| if live && on { size } else { 0 };
     let over = spec.live_counts.over;
     [
@@ -416,5 +418,9 @@ fn sizes(config: &Config) -> [(&'static str, u64); 9] {
         ("mass", only(spec.counts_are_mass(), ClassCountsKernel::mass_size(classes))),
         ("history", only(true, CountHistory::size(over, classes))),
         ("counted", only(over != CountsOver::Batch, u64::from(classes) * 4)),
+        // The fused kernel makes these itself.
+        row_stats,
+        row_shares,
+        row_moments,
     ]
 }

@@ -44,6 +44,8 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("cross_entropy.wgsl"),
     shader!("cross_entropy_backward.wgsl"),
     shader!("cross_entropy_forward.wgsl"),
+    shader!("cross_entropy_forward/moments.wgsl"),
+    shader!("cross_entropy_forward/shares.wgsl"),
     shader!("denominator/finish.wgsl"),
     shader!("denominator/rows.wgsl"),
     shader!("denominator/soft.wgsl"),
@@ -80,6 +82,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/binary_table.wgsl"),
     shader!("parts/binary_targets.wgsl"),
     shader!("parts/class_count.wgsl"),
+    shader!("parts/class_soft.wgsl"),
     shader!("parts/class_weights_none.wgsl"),
     shader!("parts/class_weights_table.wgsl"),
     shader!("parts/cost_none.wgsl"),
@@ -110,6 +113,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/labels.wgsl"),
     shader!("parts/lanes_group.wgsl"),
     shader!("parts/lanes_shuffle.wgsl"),
+    shader!("parts/lanes_split.wgsl"),
     shader!("parts/lanes_subgroup.wgsl"),
     shader!("parts/lanes_thread.wgsl"),
     shader!("parts/lanes_workgroup.wgsl"),
@@ -117,6 +121,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/loss_sums.wgsl"),
     shader!("parts/moments.wgsl"),
     shader!("parts/moments_once.wgsl"),
+    shader!("parts/moments_shares.wgsl"),
     shader!("parts/moments_shuffle.wgsl"),
     shader!("parts/moments_stream.wgsl"),
     shader!("parts/moments_subgroup.wgsl"),
@@ -139,6 +144,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/row_single.wgsl"),
     shader!("parts/sample_weights_given.wgsl"),
     shader!("parts/sample_weights_none.wgsl"),
+    shader!("parts/shares.wgsl"),
     shader!("parts/shares_labels.wgsl"),
     shader!("parts/shares_two_hot.wgsl"),
     shader!("parts/soft_layout.wgsl"),
@@ -160,9 +166,11 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/targets_soft.wgsl"),
     shader!("parts/targets_two_hot.wgsl"),
     shader!("parts/telemetry.wgsl"),
+    shader!("parts/terms.wgsl"),
     shader!("parts/tile_read.wgsl"),
     shader!("parts/tile_write.wgsl"),
     shader!("parts/visit_once.wgsl"),
+    shader!("parts/visit_shares.wgsl"),
     shader!("parts/visit_stream.wgsl"),
     shader!("parts/weigh_labels.wgsl"),
     shader!("parts/weigh_two_hot.wgsl"),
@@ -199,6 +207,10 @@ pub enum Stage {
     CostGather,
     /// Losses and gradients.
     CrossEntropy,
+    /// What several workgroups know of a row they share, with [`Strategy::Split`].
+    CrossEntropyForwardShares,
+    /// Their moments, for losses of many terms.
+    CrossEntropyForwardMoments,
     /// Losses and row statistics.
     CrossEntropyForward,
     /// Gradients from row statistics.
@@ -227,7 +239,7 @@ pub enum Stage {
 
 impl Stage {
     /// All stages, in the order of the flow.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::ClassCountsClear,
         Self::ClassCountsPrivate,
         Self::ClassCountsDirect,
@@ -241,6 +253,8 @@ impl Stage {
         Self::DenominatorFinish,
         Self::CostGather,
         Self::CrossEntropy,
+        Self::CrossEntropyForwardShares,
+        Self::CrossEntropyForwardMoments,
         Self::CrossEntropyForward,
         Self::CrossEntropyBackward,
         Self::LossTotalRows,
@@ -271,6 +285,8 @@ impl Stage {
             Self::DenominatorFinish => "denominator/finish.wgsl",
             Self::CostGather => "cost_gather.wgsl",
             Self::CrossEntropy => "cross_entropy.wgsl",
+            Self::CrossEntropyForwardShares => "cross_entropy_forward/shares.wgsl",
+            Self::CrossEntropyForwardMoments => "cross_entropy_forward/moments.wgsl",
             Self::CrossEntropyForward => "cross_entropy_forward.wgsl",
             Self::CrossEntropyBackward => "cross_entropy_backward.wgsl",
             Self::LossTotalRows => "loss_total/rows.wgsl",
@@ -304,8 +320,26 @@ impl Stage {
     pub const fn reads_logits(self) -> bool {
         matches!(
             self,
-            Self::CostGather | Self::CrossEntropy | Self::CrossEntropyForward | Self::CrossEntropyBackward
+            Self::CostGather
+                | Self::CrossEntropy
+                | Self::CrossEntropyForwardShares
+                | Self::CrossEntropyForwardMoments
+                | Self::CrossEntropyForward
+                | Self::CrossEntropyBackward
         )
+    }
+
+    /// Whether a variant has this stage. With [`Strategy::Split`] the fused kernel is the forward one's stages and then
+    /// the backward one.
+    pub fn goes_with(self, variant: &Variant) -> bool {
+        let split = variant.strategy == Strategy::Split;
+        match self {
+            // `Config::variant_of` gives the gather another strategy.
+            Self::CostGather | Self::CrossEntropy => !split,
+            Self::CrossEntropyForwardShares => split,
+            Self::CrossEntropyForwardMoments => split && variant.general,
+            _ => true,
+        }
     }
 
     /// Whether it writes gradients.
@@ -329,15 +363,18 @@ pub enum Strategy {
     Resident,
     /// A workgroup a row, the row read twice: the second time backwards, where the caches still have it.
     Streaming,
+    /// Several workgroups a row, for few rows of many classes: three dispatches, or four for losses of many terms.
+    Split,
 }
 
 impl Strategy {
     /// All strategies.
-    pub const ALL: [Self; 5] = [Self::Thread, Self::Tile, Self::Group, Self::Resident, Self::Streaming];
+    pub const ALL: [Self; 6] =
+        [Self::Thread, Self::Tile, Self::Group, Self::Resident, Self::Streaming, Self::Split];
 
-    /// Whether a workgroup has a single row.
+    /// Whether a workgroup has a single row, or a share of one.
     pub const fn workgroup_a_row(self) -> bool {
-        matches!(self, Self::Resident | Self::Streaming)
+        matches!(self, Self::Resident | Self::Streaming | Self::Split)
     }
 
     /// Whether an invocation has a row to itself.
@@ -369,6 +406,8 @@ pub struct Variant {
     pub workgroup_size: u32,
     /// Invocations that share a row, with [`Strategy::Group`]; the other strategies say it themselves: [`Variant::lanes`].
     pub group_lanes: u32,
+    /// Workgroups that share a row, with [`Strategy::Split`].
+    pub splits: u32,
     /// Blocks of four classes that an invocation holds in registers.
     pub blocks: u32,
     /// Whether the blocks are the whole row; else a row is read again for each visit, so many blocks at a time.
@@ -503,6 +542,7 @@ impl Default for Variant {
             strategy: Strategy::Thread,
             workgroup_size: 64,
             group_lanes: 8,
+            splits: 2,
             blocks: 4,
             held: false,
             classes: 0,
@@ -608,6 +648,7 @@ pub fn source(stage: Stage, variant: &Variant) -> Source {
         ("WORKGROUP_SIZE", f64::from(variant.workgroup_size)),
         ("SINGLE_SUBGROUP", flag(variant.single_subgroup)),
         ("LANES", f64::from(variant.lanes())),
+        ("SPLITS", f64::from(variant.splits)),
         ("CLASSES", f64::from(variant.classes)),
         ("SKIP_TAIL", flag(variant.skip_tail)),
         ("TILE_SPAN", f64::from(variant.tile_span())),
@@ -691,10 +732,10 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
         Targets::TwoHot => &["parts/labels.wgsl", "parts/targets_two_hot.wgsl"],
         Targets::Soft => &["parts/targets_soft.wgsl"],
     };
-    let take = match variant.targets {
-        Targets::Labels => "parts/take_label.wgsl",
-        Targets::TwoHot => "parts/take_two_hot.wgsl",
-        Targets::Soft => "parts/take_soft.wgsl",
+    let take: &[&str] = match variant.targets {
+        Targets::Labels => &["parts/take_label.wgsl"],
+        Targets::TwoHot => &["parts/take_two_hot.wgsl"],
+        Targets::Soft => &["parts/take_soft.wgsl", "parts/class_soft.wgsl"],
     };
     let labels = ["parts/labels.wgsl", "parts/targets_labels.wgsl"];
     let mut parts = vec!["parts/params.wgsl"];
@@ -726,8 +767,8 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
             }
         }
         Stage::DenominatorSoft => {
-            parts.extend(["parts/targets_soft.wgsl", "parts/take_soft.wgsl", "parts/row_part.wgsl"]);
-            parts.extend(["parts/numerics.wgsl", "parts/soft_layout.wgsl"]);
+            parts.extend(["parts/targets_soft.wgsl", "parts/take_soft.wgsl", "parts/class_soft.wgsl"]);
+            parts.extend(["parts/row_part.wgsl", "parts/numerics.wgsl", "parts/soft_layout.wgsl"]);
             parts.extend(["parts/sums.wgsl", "parts/add_row.wgsl", "parts/sum_workgroup.wgsl"]);
             parts.extend([sample_weights, class_weights]);
             if variant.class_weights {
@@ -762,12 +803,59 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
             }
             parts.extend(row_parts(stage, variant));
         }
+        Stage::CrossEntropyForwardShares => {
+            parts.extend(["parts/logits_read.wgsl", "parts/adjust.wgsl", bias]);
+            parts.extend(targets);
+            parts.extend(take);
+            if variant.logit_bias {
+                parts.push("parts/table.wgsl");
+            }
+            parts.extend(row_parts(stage, variant));
+        }
+        Stage::CrossEntropyForwardMoments => {
+            parts.extend(["parts/logits_read.wgsl", "parts/adjust.wgsl", bias, class_weights, cost]);
+            parts.extend(targets);
+            parts.extend(take);
+            if variant.logit_bias || variant.class_weights || variant.cost_matrix {
+                parts.push("parts/table.wgsl");
+            }
+            parts.extend([sample_weights, "parts/row_result.wgsl", "parts/terms.wgsl", "parts/shares.wgsl"]);
+            parts.extend(["parts/moments.wgsl", "parts/held_moments.wgsl", "parts/moments_stream.wgsl"]);
+            parts.push("parts/probabilities_softmax.wgsl");
+            parts.extend(row_parts(stage, variant));
+        }
+        // By shares: without any logit.
+        Stage::CrossEntropyForward if variant.strategy == Strategy::Split => {
+            parts.extend(targets);
+            parts.push(if variant.targets == Targets::Soft { "parts/class_soft.wgsl" } else { take[0] });
+            parts.extend([
+                "parts/table.wgsl",
+                "parts/adjust.wgsl",
+                bias,
+                class_weights,
+                cost,
+                sample_weights,
+            ]);
+            parts.extend(["parts/row_result.wgsl", "parts/keep_row.wgsl", "parts/tally_direct.wgsl"]);
+            parts.extend(["parts/numerics.wgsl", "parts/row_part.wgsl", "parts/shares.wgsl"]);
+            parts.extend(["parts/visit_shares.wgsl", "parts/lanes_workgroup.wgsl"]);
+            parts.push("parts/reduce_workgroup.wgsl");
+            parts.extend(match variant.general {
+                true => ["parts/row_general.wgsl", "parts/probabilities_softmax.wgsl", "parts/moments.wgsl"]
+                    .as_slice(),
+                false => &["parts/row_single.wgsl"],
+            });
+            if variant.general {
+                parts.push("parts/moments_shares.wgsl");
+            }
+        }
         Stage::CrossEntropyForward | Stage::CrossEntropy | Stage::CrossEntropyBackward => {
             if stage == Stage::CrossEntropyForward {
                 parts.push("parts/logits_read.wgsl");
             }
             parts.extend(targets);
-            parts.extend([take, "parts/table.wgsl", "parts/adjust.wgsl", bias, class_weights, cost]);
+            parts.extend(take);
+            parts.extend(["parts/table.wgsl", "parts/adjust.wgsl", bias, class_weights, cost]);
             // Sample weights are in the factor by the time backward runs.
             parts.push(match stage {
                 Stage::CrossEntropyBackward => "parts/sample_weights_none.wgsl",
@@ -779,6 +867,7 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
                 false => "parts/row_single.wgsl",
             });
             if variant.general {
+                parts.push("parts/terms.wgsl");
                 parts.extend(["parts/moments.wgsl", "parts/held_moments.wgsl"]);
                 parts.push(either(variant.held, "parts/moments_once.wgsl", "parts/moments_stream.wgsl"));
                 let exchange = variant.lane_exchange();
@@ -827,7 +916,8 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
     let tile = variant.strategy == Strategy::Tile;
     let mut parts = vec!["parts/numerics.wgsl", "parts/row_part.wgsl", "parts/class_count.wgsl"];
     parts.extend(["parts/held.wgsl", either(tile, "parts/tile_read.wgsl", "parts/direct_read.wgsl")]);
-    if stage != Stage::CrossEntropyBackward {
+    // Moments are added up from shares that are known.
+    if stage != Stage::CrossEntropyBackward && stage != Stage::CrossEntropyForwardMoments {
         parts.push(either(variant.held, "parts/visit_once.wgsl", "parts/visit_stream.wgsl"));
     }
     parts.extend(elements);
@@ -841,6 +931,9 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
         }
         Exchange::Workgroup if variant.strategy == Strategy::Group => {
             &["parts/lanes_group.wgsl", "parts/reduce_workgroup.wgsl"]
+        }
+        Exchange::Workgroup if variant.strategy == Strategy::Split => {
+            &["parts/lanes_split.wgsl", "parts/reduce_workgroup.wgsl"]
         }
         Exchange::Workgroup => &["parts/lanes_workgroup.wgsl", "parts/reduce_workgroup.wgsl"],
     });
@@ -1063,6 +1156,9 @@ pub fn all() -> Vec<(Stage, Variant)> {
                     Stage::DenominatorSoft | Stage::ClassCountsMassSoft if !soft => continue,
                     _ => {}
                 }
+                if !stage.goes_with(&variant) {
+                    continue;
+                }
                 // What the text is made of, without making it.
                 if !seen.insert(parts(stage, &variant)) {
                     continue;
@@ -1133,6 +1229,7 @@ impl Variant {
             Strategy::Tile => self.held && self.element != Element::F32x4,
             Strategy::Group | Strategy::Resident => self.held,
             Strategy::Streaming => !self.held,
+            Strategy::Split => !self.held && !self.subgroups && self.scores == Scores::Logits,
             Strategy::Thread => true,
         };
         holds && !(self.class_first && class_last_only || subgroups_unused || more_terms_than_one)
@@ -1144,12 +1241,13 @@ impl Variant {
             Strategy::Thread | Strategy::Tile => 1,
             Strategy::Group => self.group_lanes,
             Strategy::Resident | Strategy::Streaming => self.workgroup_size,
+            Strategy::Split => self.workgroup_size * self.splits,
         }
     }
 
-    /// Rows of a workgroup.
+    /// Rows of a workgroup; 1 where several share one.
     pub fn rows_a_workgroup(&self) -> u32 {
-        self.workgroup_size / self.lanes()
+        (self.workgroup_size / self.lanes()).max(1)
     }
 
     /// Words of a workgroup's rows, for [`Strategy::Tile`].
@@ -1173,7 +1271,9 @@ impl Variant {
             Strategy::Thread | Strategy::Tile => Exchange::None,
             Strategy::Group if self.subgroups => Exchange::Shuffle,
             Strategy::Resident | Strategy::Streaming if self.subgroups => Exchange::Subgroup,
-            Strategy::Group | Strategy::Resident | Strategy::Streaming => Exchange::Workgroup,
+            Strategy::Group | Strategy::Resident | Strategy::Streaming | Strategy::Split => {
+                Exchange::Workgroup
+            }
         }
     }
 }

@@ -433,9 +433,13 @@ pub fn strategy_of(config: &Config, stage: Stage) -> String {
         Strategy::Group => "group",
         Strategy::Resident => "resident",
         Strategy::Streaming => "streaming",
+        Strategy::Split => "split",
     };
-    let group =
-        if variant.strategy == Strategy::Group { format!("/{}", variant.lanes()) } else { String::new() };
+    let group = match variant.strategy {
+        Strategy::Group => format!("/{}", variant.lanes()),
+        Strategy::Split => format!("*{}", variant.splits),
+        _ => String::new(),
+    };
     let subgroups = if variant.subgroups { " subgroup" } else { "" };
     let element = if variant.element == Element::F32x4 { " x4" } else { "" };
     format!("{strategy} {}{group}{subgroups}{element} k{}", variant.workgroup_size, variant.blocks)

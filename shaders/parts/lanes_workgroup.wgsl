@@ -15,3 +15,12 @@ fn row_of(group: vec3<u32>, lane: Lane) -> u32 {
 fn lane_of(lane: Lane) -> u32 {
     return lane.index;
 }
+
+// All of a row's invocations meet in one reduction.
+fn lanes_of_shares() -> u32 {
+    return lanes();
+}
+
+fn lane_of_shares(lane: Lane) -> u32 {
+    return lane_of(lane);
+}

@@ -1,7 +1,7 @@
 // The second visit to a row that does not fit registers. It walks backwards: the end of the row was read last, and is
 // the likeliest to be in a cache.
 
-fn visit_moments(row_at: u32, in_row: u32, goal: Target, result: RowResult, visit: bool) -> Moments {
+fn visit_moments(row: u32, row_at: u32, in_row: u32, goal: Target, result: RowResult, visit: bool) -> Moments {
     var moments = empty_moments();
     let step = 4u * BLOCKS * lanes();
     let mine = first_class(in_row);

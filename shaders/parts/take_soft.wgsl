@@ -1,5 +1,7 @@
 // Soft targets: the class with the largest one stands for the row. Found on the way, as are targets that are no numbers.
 
+@group(0) @binding(TARGET_PROBS) var<storage, read> target_probs: array<u32>;
+
 fn target_words(row_at: u32, classes: vec4<u32>) -> vec4<u32> {
     let at = params.target_probs_base + row_at + min(classes, vec4<u32>(params.classes - 1u)) * class_stride();
     let words = vec4<u32>(target_probs[at.x], target_probs[at.y], target_probs[at.z], target_probs[at.w]);
@@ -19,15 +21,6 @@ fn take_target(before: Part, goal: Target, row_at: u32, z: vec4<f32>, classes: v
         part.label_at = first_of(t, highest, classes);
     }
     return part;
-}
-
-fn row_class(goal: Target, whole: Part) -> u32 {
-    // A class of a row that is not bad; a bad row's is never used, but must not lead astray.
-    return min(whole.label_at, params.classes - 1u);
-}
-
-fn targets_are_bad(whole: Part) -> bool {
-    return whole.label >= STAND_IN;
 }
 
 fn targets_four(goal: Target, row_at: u32, classes: vec4<u32>) -> vec4<f32> {

@@ -2,8 +2,6 @@
 
 const NO_CLASS: u32 = 0xffffffffu;
 
-@group(0) @binding(TARGET_PROBS) var<storage, read> target_probs: array<u32>;
-
 struct Target {
     counts: bool,
 }

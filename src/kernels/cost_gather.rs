@@ -64,7 +64,7 @@ impl CostGatherKernel {
                 ("TABLE", table),
                 ("GATHERED", gathered.rows(&tile, 8)),
             ];
-            let groups = logit_groups(config, tile.rows);
+            let groups = logit_groups(config, Stage::CostGather, tile.rows);
             planned.push(program.plan(config.params(&tile), groups, &regions)?);
         }
         Ok(planned)

@@ -1,13 +1,15 @@
 //! `cross_entropy`: losses and gradients in one visit to the logits.
 
 use super::{
-    grad_out_region, logit_grads_region, logit_groups, logits_of_tile, logits_region, row_losses_region,
-    sample_weights_of_tile, sample_weights_region, table_region, targets_of_tile, targets_region,
+    CrossEntropyBackwardBuffers, CrossEntropyBackwardKernel, CrossEntropyForwardBuffers,
+    CrossEntropyForwardKernel, grad_out_region, logit_grads_region, logit_groups, logits_of_tile,
+    logits_region, row_losses_region, sample_weights_of_tile, sample_weights_region, table_region,
+    targets_of_tile, targets_region,
 };
 use crate::config::Config;
 use crate::error::{BindError, PlanError};
-use crate::pipeline::{Bound, Planned, RowProgram, tiles_of_logits};
-use crate::wgsl::Stage;
+use crate::pipeline::{Bound, Planned, RowProgram, create_buffer, tiles_of_logits};
+use crate::wgsl::{Stage, Strategy};
 
 /// What [`CrossEntropyKernel`] works on.
 #[derive(Clone, Debug)]
@@ -34,16 +36,53 @@ pub struct CrossEntropyBuffers<'a> {
 #[derive(Debug)]
 pub struct CrossEntropyKernel {
     config: Config,
-    program: RowProgram,
+    program: Programs,
+}
+
+#[derive(Debug)]
+enum Programs {
+    /// Both halves in one.
+    One(Box<RowProgram>),
+    /// One half after the other, for rows that several workgroups share.
+    Halves {
+        forward: Box<CrossEntropyForwardKernel>,
+        backward: Box<CrossEntropyBackwardKernel>,
+        row_stats: wgpu::Buffer,
+    },
 }
 
 impl CrossEntropyKernel {
     /// Compiles.
     ///
     /// # Errors
-    /// [`PlanError`] where the device refuses the shader.
+    /// [`PlanError`] where the device refuses the shader, or what rows shared by several workgroups take.
     pub fn new(device: &wgpu::Device, config: &Config) -> Result<Self, PlanError> {
-        Ok(Self { config: config.clone(), program: RowProgram::new(device, Stage::CrossEntropy, config)? })
+        let program = if config.variant().strategy == Strategy::Split {
+            let (name, size) = Self::row_stats_size(config);
+            Programs::Halves {
+                forward: Box::new(CrossEntropyForwardKernel::new(device, config)?),
+                backward: Box::new(CrossEntropyBackwardKernel::new(device, config)?),
+                row_stats: create_buffer(device, name, size, wgpu::BufferUsages::STORAGE, None)?,
+            }
+        } else {
+            Programs::One(Box::new(RowProgram::new(device, Stage::CrossEntropy, config)?))
+        };
+        Ok(Self { config: config.clone(), program })
+    }
+
+    /// Name and bytes of what one half tells the other; 0 where they are one.
+    fn row_stats_size(config: &Config) -> (&'static str, u64) {
+        let rows = match config.variant().strategy {
+            Strategy::Split => u64::from(config.shape().rows),
+            _ => 0,
+        };
+        ("row_stats", rows * CrossEntropyForwardKernel::ROW_STATS_SIZE)
+    }
+
+    /// Name and bytes of the buffers that the kernel has to itself; 0 where it needs none.
+    pub(crate) fn scratch_sizes(config: &Config) -> [(&'static str, u64); 3] {
+        let [shares, moments] = CrossEntropyForwardKernel::scratch_sizes(config);
+        [Self::row_stats_size(config), shares, moments]
     }
 
     /// Checks the buffers.
@@ -64,7 +103,12 @@ impl CrossEntropyKernel {
         let grad_out = grad_out_region(config, &buffers.grad_out)?;
         let grads = logit_grads_region(config, &buffers.logit_grads)?;
         let losses = row_losses_region(config, &buffers.row_losses)?;
-        let program = self.program.for_regions(&[Some(&logits), grads.as_ref()])?;
+        let program = match &self.program {
+            Programs::One(program) => program.for_regions(&[Some(&logits), grads.as_ref()])?,
+            Programs::Halves { forward, backward, row_stats } => {
+                return Self::plan_halves(forward, backward, row_stats, buffers);
+            }
+        };
         let mut planned = Vec::new();
         for tile in tiles_of_logits(config.shape(), config.capabilities(), config.row_size().max(12), 1)? {
             let mut regions = vec![
@@ -82,9 +126,36 @@ impl CrossEntropyKernel {
             if let Some(grads) = &grads {
                 regions.push(("LOGIT_GRADS", logits_of_tile(config, grads, &tile, bytes)));
             }
-            let groups = logit_groups(config, tile.rows);
+            let groups = logit_groups(config, Stage::CrossEntropy, tile.rows);
             planned.push(program.plan(config.params(&tile), groups, &regions)?);
         }
+        Ok(planned)
+    }
+
+    /// All tiles forward, then all of them backward: row statistics are kept of the whole batch.
+    fn plan_halves(
+        forward: &CrossEntropyForwardKernel,
+        backward: &CrossEntropyBackwardKernel,
+        row_stats: &wgpu::Buffer,
+        buffers: &CrossEntropyBuffers<'_>,
+    ) -> Result<Vec<Planned>, BindError> {
+        let row_stats = row_stats.as_entire_buffer_binding();
+        let mut planned = forward.plan(&CrossEntropyForwardBuffers {
+            logits: buffers.logits.clone(),
+            targets: buffers.targets.clone(),
+            sample_weights: buffers.sample_weights.clone(),
+            row_losses: buffers.row_losses.clone(),
+            row_stats: row_stats.clone(),
+            table: buffers.table.clone(),
+        })?;
+        planned.extend(backward.plan(&CrossEntropyBackwardBuffers {
+            logits: buffers.logits.clone(),
+            targets: buffers.targets.clone(),
+            grad_out: buffers.grad_out.clone(),
+            logit_grads: buffers.logit_grads.clone(),
+            row_stats,
+            table: buffers.table.clone(),
+        })?);
         Ok(planned)
     }
 }

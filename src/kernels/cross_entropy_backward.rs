@@ -82,7 +82,7 @@ impl CrossEntropyBackwardKernel {
             if let Some(grads) = &grads {
                 regions.push(("LOGIT_GRADS", logits_of_tile(config, grads, &tile, bytes)));
             }
-            let groups = logit_groups(config, tile.rows);
+            let groups = logit_groups(config, Stage::CrossEntropyBackward, tile.rows);
             planned.push(program.plan(config.params(&tile), groups, &regions)?);
         }
         Ok(planned)

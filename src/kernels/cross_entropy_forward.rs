@@ -6,8 +6,8 @@ use super::{
 };
 use crate::config::Config;
 use crate::error::{BindError, PlanError};
-use crate::pipeline::{Bound, Planned, RowProgram, tiles_of_logits};
-use crate::wgsl::Stage;
+use crate::pipeline::{Bound, Planned, Program, Region, RowProgram, create_buffer, tiles_of_logits};
+use crate::wgsl::{Stage, Strategy};
 
 /// What [`CrossEntropyForwardKernel`] works on.
 #[derive(Debug)]
@@ -32,22 +32,80 @@ pub struct CrossEntropyForwardBuffers<'a> {
 #[derive(Debug)]
 pub struct CrossEntropyForwardKernel {
     config: Config,
-    program: RowProgram,
+    programs: Programs,
+}
+
+#[derive(Debug)]
+enum Programs {
+    /// A row in one place.
+    One(Box<RowProgram>),
+    /// Rows shared by several workgroups: what each knows, its moments, and what they make together.
+    Split(Box<Split>),
+}
+
+#[derive(Debug)]
+struct Split {
+    shares: RowProgram,
+    moments: Option<RowProgram>,
+    finish: Program,
+    /// What the workgroups of a row tell one another. One tile's; the next one writes over it, in order.
+    row_shares: wgpu::Buffer,
+    row_moments: Option<wgpu::Buffer>,
 }
 
 impl CrossEntropyForwardKernel {
     /// Bytes of a row's statistics.
     pub const ROW_STATS_SIZE: u64 = 32;
 
+    /// Bytes of a share of a row, and of its moments: `Part` and `Moments` in the shaders.
+    const SHARE_SIZE: u64 = 32;
+
     /// Compiles.
     ///
     /// # Errors
-    /// [`PlanError`] where the device refuses the shader.
+    /// [`PlanError`] where the device refuses the shader, or the shares of rows that several workgroups share.
     pub fn new(device: &wgpu::Device, config: &Config) -> Result<Self, PlanError> {
-        Ok(Self {
-            config: config.clone(),
-            program: RowProgram::new(device, Stage::CrossEntropyForward, config)?,
-        })
+        let row_program = |stage| RowProgram::new(device, stage, config);
+        let programs = if config.variant().strategy == Strategy::Split {
+            let [shares, moments] = Self::scratch_sizes(config);
+            let make = |(name, size)| create_buffer(device, name, size, wgpu::BufferUsages::STORAGE, None);
+            let many = config.variant().general;
+            Programs::Split(Box::new(Split {
+                shares: row_program(Stage::CrossEntropyForwardShares)?,
+                moments: many.then(|| row_program(Stage::CrossEntropyForwardMoments)).transpose()?,
+                finish: Program::new(device, Stage::CrossEntropyForward, config)?,
+                row_shares: make(shares)?,
+                row_moments: many.then(|| make(moments)).transpose()?,
+            }))
+        } else {
+            Programs::One(Box::new(row_program(Stage::CrossEntropyForward)?))
+        };
+        Ok(Self { config: config.clone(), programs })
+    }
+
+    /// Name and bytes of what the workgroups of a row tell one another; 0 where none share one.
+    pub(crate) fn scratch_sizes(config: &Config) -> [(&'static str, u64); 2] {
+        let variant = config.variant();
+        let shares = match variant.strategy {
+            Strategy::Split => {
+                let tiles =
+                    tiles_of_logits(config.shape(), config.capabilities(), Self::row_bytes(config), 1);
+                let rows = tiles.map_or(0, |tiles| tiles.first().map_or(0, |tile| tile.rows));
+                u64::from(rows) * u64::from(variant.splits) * Self::SHARE_SIZE
+            }
+            _ => 0,
+        };
+        [("row_shares", shares), ("row_moments", if variant.general { shares } else { 0 })]
+    }
+
+    /// Bytes of the largest thing that is kept of a row.
+    fn row_bytes(config: &Config) -> u64 {
+        let variant = config.variant();
+        let shares = match variant.strategy {
+            Strategy::Split => u64::from(variant.splits) * Self::SHARE_SIZE,
+            _ => 0,
+        };
+        config.row_size().max(Self::ROW_STATS_SIZE).max(shares)
     }
 
     /// Checks the buffers.
@@ -71,9 +129,8 @@ impl CrossEntropyForwardKernel {
         let weights = sample_weights_region(config, &buffers.sample_weights)?;
         let losses = row_losses_region(config, &buffers.row_losses)?;
         let stats = per_row("row_stats", config, &buffers.row_stats, Self::ROW_STATS_SIZE)?.aligned_to(16)?;
-        let program = self.program.for_regions(&[Some(&logits)])?;
         let mut planned = Vec::new();
-        for tile in tiles_of_logits(config.shape(), config.capabilities(), 32, 1)? {
+        for tile in tiles_of_logits(config.shape(), config.capabilities(), Self::row_bytes(config), 1)? {
             let mut regions = vec![
                 ("LOGITS", logits_of_tile(config, &logits, &tile, bytes)),
                 targets_of_tile(config, &targets, &tile),
@@ -84,8 +141,29 @@ impl CrossEntropyForwardKernel {
             if let Some(weights) = &weights {
                 regions.push(("SAMPLE_WEIGHTS", sample_weights_of_tile(config, weights, &tile)));
             }
-            let groups = logit_groups(config, tile.rows);
-            planned.push(program.plan(config.params(&tile), groups, &regions)?);
+            let mut programs = Vec::new();
+            match &self.programs {
+                Programs::One(program) => {
+                    programs.push((program.for_regions(&[Some(&logits)])?, Stage::CrossEntropyForward));
+                }
+                Programs::Split(split) => {
+                    let program = split.shares.for_regions(&[Some(&logits)])?;
+                    programs.push((program, Stage::CrossEntropyForwardShares));
+                    if let Some(moments) = &split.moments {
+                        let program = moments.for_regions(&[Some(&logits)])?;
+                        programs.push((program, Stage::CrossEntropyForwardMoments));
+                    }
+                    programs.push((&split.finish, Stage::CrossEntropyForward));
+                    regions.push(("ROW_SHARES", Region::whole("row_shares", &split.row_shares)));
+                    if let Some(moments) = &split.row_moments {
+                        regions.push(("ROW_MOMENTS", Region::whole("row_moments", moments)));
+                    }
+                }
+            }
+            for (program, stage) in programs {
+                let groups = logit_groups(config, stage, tile.rows);
+                planned.push(program.plan(config.params(&tile), groups, &regions)?);
+            }
         }
         Ok(planned)
     }

@@ -206,9 +206,9 @@ fn row_groups(rows: u32) -> u32 {
 }
 
 /// Workgroups of a stage that visits logits.
-fn logit_groups(config: &Config, rows: u32) -> u64 {
+fn logit_groups(config: &Config, stage: Stage, rows: u32) -> u64 {
     let shape = Shape { rows, ..*config.shape() };
-    wgsl::workgroups(Stage::CrossEntropy, config.variant(), &shape)
+    wgsl::workgroups(stage, &config.variant_of(stage), &shape)
 }
 
 /// `[rows, columns]` of elements of a sigmoid loss, of `bytes` bytes. A 16-bit element at the end shares its word with

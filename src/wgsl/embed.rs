@@ -1,8 +1,8 @@
 //! Texts for engines that make their own pipelines, and the dispatches that they take.
 
 use super::{
-    Binding, ELEMENTS_PER_GROUP, ROWS_PER_GROUP, SOFT_MASS_ROWS, SOFT_ROWS_PER_GROUP, Source, Stage, Variant,
-    positions_per_group, source,
+    Binding, ELEMENTS_PER_GROUP, ROWS_PER_GROUP, SOFT_MASS_ROWS, SOFT_ROWS_PER_GROUP, Source, Stage,
+    Strategy, Variant, positions_per_group, source,
 };
 use crate::shape::Shape;
 
@@ -98,6 +98,12 @@ pub fn workgroups(stage: Stage, variant: &Variant, shape: &Shape) -> u64 {
         | Stage::LossTotalRows
         | Stage::LossTotalClasses => rows.div_ceil(ROWS_PER_GROUP.into()),
         Stage::DenominatorSoft => rows.div_ceil(SOFT_ROWS_PER_GROUP.into()),
+        Stage::CrossEntropyForwardShares | Stage::CrossEntropyForwardMoments => {
+            rows * u64::from(variant.splits)
+        }
+        Stage::CrossEntropyBackward if variant.strategy == Strategy::Split => {
+            rows * u64::from(variant.splits)
+        }
         Stage::CostGather
         | Stage::CrossEntropy
         | Stage::CrossEntropyForward

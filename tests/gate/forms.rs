@@ -181,7 +181,8 @@ fn configured() -> Vec<(Stage, Variant)> {
                             Stage::DenominatorSoft => soft,
                             _ => true,
                         });
-                        all.extend(stages.map(|stage| (stage, config.variant_of(stage))));
+                        let variants = stages.map(|stage| (stage, config.variant_of(stage)));
+                        all.extend(variants.filter(|(stage, variant)| stage.goes_with(variant)));
                     }
                 }
             }

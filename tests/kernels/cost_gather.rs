@@ -4,8 +4,8 @@ use wgpu_cross_entropy::wgsl::Strategy;
 use wgpu_cross_entropy::{Config, Gpu, Options, Shape, Spec, cpu};
 
 /// Those that take any number of classes of the tests here; tiles are for `cross_entropy`'s tests.
-const STRATEGIES: [Strategy; 4] =
-    [Strategy::Thread, Strategy::Group, Strategy::Resident, Strategy::Streaming];
+const STRATEGIES: [Strategy; 5] =
+    [Strategy::Thread, Strategy::Group, Strategy::Resident, Strategy::Streaming, Strategy::Split];
 
 fn gather(gpu: &Gpu, batch: &Batch, options: &Options, at: usize) -> Vec<(u32, f32)> {
     let config = Config::new(&gpu.device, &batch.spec, batch.shape, options).unwrap();

@@ -113,7 +113,7 @@ fn strategies(shape: &Shape) -> Vec<Option<Strategy>> {
         Strategy::Tile => shape.inner == 1 && shape.row_stride == shape.classes && shape.classes <= 32,
         // Subgroups of four whose invocations hold 32 classes each, as they do for losses of many terms.
         Strategy::Group => shape.inner == 1 && shape.classes <= 128,
-        Strategy::Resident | Strategy::Streaming => shape.inner == 1,
+        Strategy::Resident | Strategy::Streaming | Strategy::Split => shape.inner == 1,
         Strategy::Thread => true,
     };
     Strategy::ALL.into_iter().filter(takes).map(Some).collect()
@@ -233,6 +233,41 @@ fn every_group() {
         );
         let message = refused.unwrap_err().to_string();
         assert!(message.starts_with("threads_a_row is 3; a power of two"), "{message}");
+    }
+}
+
+/// Rows shared by any number of workgroups, some of which get nothing of a short row; padding, unaligned bases, losses of
+/// many terms, soft targets, and a batch cut into tiles.
+#[test]
+fn every_split() {
+    for gpu in gpus() {
+        for (turn, workgroups_a_row) in [1, 2, 3, 17, 256].into_iter().enumerate() {
+            for (classes, row_stride) in [(5, 5), (1_000, 1_003), (4_100, 4_100)] {
+                let terms = match (turn + classes as usize) % 3 {
+                    0 => Spec { label_smoothing: 0.1, ..full_spec(classes) },
+                    1 => Spec { targets: Targets::Soft, ignore_index: None, ..full_spec(classes) },
+                    _ => full_spec(classes),
+                };
+                let options = Options {
+                    strategy: Some(Strategy::Split),
+                    workgroup_size: Some(16),
+                    workgroups_a_row: Some(workgroups_a_row),
+                    in_place: turn % 2 == 1,
+                    // Rows that may be bound fit several tiles where they are long.
+                    max_binding_size: (turn == 1).then_some(65_536),
+                    ..Options::default()
+                };
+                let batch = Batch::random(2, &terms, Shape::new(7, classes).with_row_stride(row_stride));
+                check(gpu, &batch, &options, [0, 3][turn % 2]);
+            }
+        }
+        let asked = |spec: &Spec, workgroups_a_row| {
+            let options = Options { strategy: Some(Strategy::Split), workgroups_a_row, ..Options::default() };
+            CrossEntropy::new(&gpu.device, spec, Shape::new(3, 9), &options).unwrap_err().to_string()
+        };
+        assert_eq!(asked(&Spec::default(), Some(257)), "workgroups_a_row is 257; 1 to 256 are expected");
+        let scores = Spec { scores: Scores::LogProbs, ..Spec::default() };
+        assert!(asked(&scores, None).starts_with("strategy is Split; scores that are no logits"));
     }
 }
 
@@ -425,7 +460,8 @@ fn every_kind_of_scores() {
                     ..spec.clone()
                 };
                 let batch = Batch::random(checked as u64, &spec, Shape::new(rows, classes));
-                let strategies = strategies(&batch.shape);
+                let mut strategies = strategies(&batch.shape);
+                strategies.retain(|strategy| *strategy != Some(Strategy::Split));
                 let turn = checked % (2 * strategies.len());
                 let options = Options {
                     strategy: strategies[turn % strategies.len()],
@@ -684,6 +720,7 @@ fn the_same_bits() {
             (Some(Strategy::Thread), Shape::new(9_000, 7).with_row_stride(9)),
             (Some(Strategy::Streaming), Shape::new(300, 60)),
             (Some(Strategy::Resident), Shape::new(300, 60)),
+            (Some(Strategy::Split), Shape::new(300, 60)),
             (Some(Strategy::Group), Shape::new(300, 61)),
             (Some(Strategy::Tile), Shape::new(1_000, 19)),
             (None, Shape::class_first(40, 5, 30)),

@@ -6,8 +6,8 @@ use wgpu_cross_entropy::wgsl::Strategy;
 use wgpu_cross_entropy::{Config, CrossEntropy, Gpu, Options, Shape, cpu};
 
 /// Those that take any number of classes of the tests here; tiles are for `cross_entropy`'s tests.
-const STRATEGIES: [Strategy; 4] =
-    [Strategy::Thread, Strategy::Group, Strategy::Resident, Strategy::Streaming];
+const STRATEGIES: [Strategy; 5] =
+    [Strategy::Thread, Strategy::Group, Strategy::Resident, Strategy::Streaming, Strategy::Split];
 
 fn backward(gpu: &Gpu, batch: &Batch, config: &Config, at: usize, denominator: f32) -> Vec<f32> {
     backward_scaled(gpu, batch, config, at, denominator, 1.0)

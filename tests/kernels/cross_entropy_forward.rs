@@ -5,8 +5,8 @@ use wgpu_cross_entropy::wgsl::Strategy;
 use wgpu_cross_entropy::{Config, Gpu, NO_CLASS, Options, RowRecord, Shape, Spec, Targets, Totals, cpu};
 
 /// Those that take any number of classes of the tests here; tiles are for `cross_entropy`'s tests.
-const STRATEGIES: [Strategy; 4] =
-    [Strategy::Thread, Strategy::Group, Strategy::Resident, Strategy::Streaming];
+const STRATEGIES: [Strategy; 5] =
+    [Strategy::Thread, Strategy::Group, Strategy::Resident, Strategy::Streaming, Strategy::Split];
 
 /// Runs the forward half: losses, statistics, totals.
 pub fn forward(
