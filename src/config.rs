@@ -174,7 +174,7 @@ pub const MAX_BLOCKS: u32 = 32;
 
 /// The same for losses of more terms than the label's: each block is a long piece of text, twice, and some drivers take
 /// seconds to compile many.
-pub const MAX_GENERAL_BLOCKS: u32 = 8;
+pub const MAX_GENERAL_BLOCKS: u32 = 4;
 
 /// The same for scores that are no logits, whose text is longer still.
 pub const MAX_SCORES_BLOCKS: u32 = 2;
@@ -182,7 +182,7 @@ pub const MAX_SCORES_BLOCKS: u32 = 2;
 /// The most blocks that an invocation with a row to itself holds.
 const MAX_THREAD_BLOCKS: u32 = 16;
 
-/// Blocks in flight where a row is read again for each visit; [`MAX_SCORES_BLOCKS`] for scores that are no logits.
+/// Blocks in flight where a row is read again for each visit; half as many for losses of more terms than the label's.
 pub const STREAM_BLOCKS: u32 = 4;
 
 /// The most bytes of workgroup memory for rows: WebGPU's 16 KiB, but for what counting takes.
@@ -579,7 +579,11 @@ impl Config {
             workgroup_size,
             group_lanes,
             splits,
-            blocks: if held { blocks } else { STREAM_BLOCKS.min(max_blocks) },
+            blocks: if held {
+                blocks
+            } else {
+                if terms == Terms::Label { STREAM_BLOCKS } else { STREAM_BLOCKS / 2 }
+            },
             held,
             classes: if held { shape.classes } else { 0 },
             skip_tail: caps.cpu,

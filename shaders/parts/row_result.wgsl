@@ -21,18 +21,20 @@ struct RowResult {
     class_index: u32,
 }
 
-// (1 - p)^gamma; 0 where q is 0, which pow need not give.
-fn focal_power(q: f32) -> f32 {
-    if (FOCAL_GAMMA == 0.0) { return 1.0; }
-    if (q <= 0.0) { return 0.0; }
-    return pow(q, FOCAL_GAMMA);
+// (1 - p)^gamma; 0 where q is 0, which pow need not give. Without branches: these stand in unrolled text, and a compiler for
+// CPUs (SwiftShader's) takes minutes and gigabytes for many.
+fn focal_power(q: vec4<f32>) -> vec4<f32> {
+    if (FOCAL_GAMMA == 0.0) { return vec4<f32>(1.0); }
+    let zero = q <= vec4<f32>(0.0);
+    return select(pow(select(q, vec4<f32>(1.0), zero), vec4<f32>(FOCAL_GAMMA)), vec4<f32>(0.0), zero);
 }
 
 // gamma p (-log p) / (1 - p) + 1: with u (1 - p)^gamma, the slope of a focal term. The quotient goes to 1 with q to 0.
-fn focal_slope(p: f32, q: f32, minus_log_p: f32) -> f32 {
-    if (FOCAL_GAMMA == 0.0) { return 1.0; }
-    if (q <= 0.0) { return FOCAL_GAMMA + 1.0; }
-    return FOCAL_GAMMA * (p * minus_log_p) / q + 1.0;
+fn focal_slope(p: vec4<f32>, q: vec4<f32>, minus_log_p: vec4<f32>) -> vec4<f32> {
+    if (FOCAL_GAMMA == 0.0) { return vec4<f32>(1.0); }
+    let zero = q <= vec4<f32>(0.0);
+    let quotient = (p * minus_log_p) / select(q, vec4<f32>(1.0), zero);
+    return FOCAL_GAMMA * select(quotient, vec4<f32>(1.0), zero) + 1.0;
 }
 
 // What can be said of any row: everything but the loss and the gradient's three numbers.

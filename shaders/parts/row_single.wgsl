@@ -22,9 +22,9 @@ fn finish_row(row: u32, row_at: u32, goal: Target, whole: Part, lane: Lane) -> R
     let minus_log_p = select((whole.top - whole.label) + log_sum, log_sum, leads);
     var u = 1.0;
     if (!WEIGHT_PER_ROW) { u = class_weight(result.class_index); }
-    let power = u * focal_power(q);
+    let power = u * focal_power(vec4<f32>(q)).x;
     var base = power * minus_log_p;
-    let slope = power * focal_slope(p, q, minus_log_p);
+    let slope = power * focal_slope(vec4<f32>(p), vec4<f32>(q), vec4<f32>(minus_log_p)).x;
     result.a = slope;
     result.b = -slope * q;
     if (Z_LOSS != 0.0) {

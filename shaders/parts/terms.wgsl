@@ -21,14 +21,9 @@ fn terms_of(x: Probabilities, classes: vec4<u32>, row_at: u32, goal: Target, res
     u = select(vec4<f32>(0.0), u, inside);
     let p = loss_p(x);
     let q = loss_q(x);
-    let power = u * vec4<f32>(focal_power(q.x), focal_power(q.y), focal_power(q.z), focal_power(q.w));
+    let power = u * focal_power(q);
     terms.loss = power * x.minus_log_p;
-    terms.g = passed_four(-power * vec4<f32>(
-        focal_slope(p.x, q.x, x.minus_log_p.x),
-        focal_slope(p.y, q.y, x.minus_log_p.y),
-        focal_slope(p.z, q.z, x.minus_log_p.z),
-        focal_slope(p.w, q.w, x.minus_log_p.w),
-    ), x);
+    terms.g = passed_four(-power * focal_slope(p, q, x.minus_log_p), x);
     terms.infinite = x.masked & (u != vec4<f32>(0.0));
     terms.loss = select(terms.loss, vec4<f32>(0.0), x.masked);
     terms.cost = select(vec4<f32>(0.0), expected_cost_four(result.class_index, classes), inside);
