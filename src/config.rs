@@ -343,8 +343,8 @@ impl Rule {
         format!("{rows}{} classes{up_to}, {layout}, on {device}", shape.classes)
     }
 
-    /// Whether it is for this device and shape.
-    fn fits(&self, caps: &Capabilities, subgroups: bool, shape: &Shape, terms: Terms) -> bool {
+    /// Whether it is for this device and layout.
+    fn is_for(&self, caps: &Capabilities, subgroups: bool, shape: &Shape) -> bool {
         let device = match self.device {
             DeviceClass::Gpu => !caps.cpu,
             DeviceClass::GpuSubgroups => !caps.cpu && subgroups,
@@ -356,6 +356,11 @@ impl Rule {
             RuleLayout::Dense => is_dense(shape),
             RuleLayout::ClassLast => shape.inner == 1,
         };
+        device && layout
+    }
+
+    /// Whether it is for this device and shape.
+    fn fits(&self, caps: &Capabilities, subgroups: bool, shape: &Shape, terms: Terms) -> bool {
         // Scores that are no logits are normalized by sums that no share knows of.
         let splits = self.strategy != Strategy::Split || terms != Terms::Scores;
         let lanes = match self.strategy {
@@ -366,7 +371,7 @@ impl Rule {
         };
         let held = lanes.saturating_mul(4 * terms.max_blocks());
         let size = shape.rows <= self.max_rows && shape.classes <= self.max_classes.min(held);
-        device && layout && splits && size
+        self.is_for(caps, subgroups, shape) && splits && size
     }
 
     /// For a strategy that the caller asks for: what goes with it where nothing else is said.
@@ -668,6 +673,49 @@ impl Config {
         Ok(Self { spec: spec.clone(), shape, options: *options, caps, variant, why })
     }
 
+    /// The table's choice, which comes first, and what stands before and after it in the table for such devices and
+    /// layouts: what [`Autotune`](crate::Autotune) times. `options.strategy` is not heeded.
+    ///
+    /// # Errors
+    /// As [`Config::new`].
+    pub fn candidates(
+        caps: Capabilities,
+        spec: &Spec,
+        shape: Shape,
+        options: &Options,
+    ) -> Result<Vec<Options>, PlanError> {
+        let table = Options { strategy: None, ..*options };
+        let chosen = Self::with_capabilities(caps, spec, shape, &table)?;
+        let subgroups = caps.subgroups && options.subgroups != Some(false);
+        let rules: Vec<&Rule> =
+            RULES.iter().filter(|rule| rule.is_for(&chosen.caps, subgroups, &shape)).collect();
+        let terms = Terms::of(spec);
+        let at = rules.iter().position(|rule| rule.fits(&chosen.caps, subgroups, &shape, terms));
+        let mut candidates = vec![table];
+        let mut seen = vec![chosen.variant];
+        // Those of one kind with another are no neighbours of each other, but worth the time all the same.
+        let before = at.and_then(|at| at.checked_sub(1)).and_then(|at| rules.get(at));
+        let after = at.and_then(|at| rules.get(at + 1));
+        for rule in before.into_iter().chain(after) {
+            let size =
+                if rule.workgroup_size == 0 { subgroup_width(&chosen.caps) } else { rule.workgroup_size };
+            let other = Options {
+                strategy: Some(rule.strategy),
+                workgroup_size: options.workgroup_size.or(Some(size)),
+                threads_a_row: (rule.strategy == Strategy::Group).then_some(rule.threads_a_row),
+                ..*options
+            };
+            // Not everything takes every shape.
+            if let Ok(config) = Self::with_capabilities(caps, spec, shape, &other)
+                && !seen.contains(&config.variant)
+            {
+                seen.push(config.variant);
+                candidates.push(other);
+            }
+        }
+        Ok(candidates)
+    }
+
     /// The spec.
     pub fn spec(&self) -> &Spec {
         &self.spec
@@ -747,6 +795,14 @@ impl Config {
     pub fn telemetry_layout(&self) -> Option<TelemetryLayout> {
         let options = &self.options;
         options.keeps_telemetry().then(|| TelemetryLayout::new(self.shape.classes, options.confusion))
+    }
+
+    /// How many dispatches the fused kernel takes for each tile of a batch.
+    pub fn dispatches_a_tile(&self) -> usize {
+        match self.variant.strategy {
+            Strategy::Split => 3 + usize::from(self.variant.general),
+            _ => 1,
+        }
     }
 
     /// How often the fused kernel reads each logit; it writes each gradient once.

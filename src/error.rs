@@ -439,3 +439,41 @@ pub enum HostError {
         message: String,
     },
 }
+
+/// A strategy that could not be chosen by timing: see [`Autotune`](crate::Autotune).
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AutotuneError {
+    /// A file that cannot be read.
+    #[error("{} cannot be read: {message}", path.display())]
+    Read {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system says.
+        message: String,
+    },
+    /// A line of a file that is none of its format.
+    #[error(
+        "line {number} of {} is {got:?}; a key, a tab, and a strategy with three numbers are expected",
+        path.display()
+    )]
+    Line {
+        /// The file.
+        path: std::path::PathBuf,
+        /// From 1.
+        number: usize,
+        /// The line.
+        got: String,
+    },
+    /// A file that cannot be written.
+    #[error("{} cannot be written: {message}", path.display())]
+    Write {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system says.
+        message: String,
+    },
+    /// A plan that cannot be made, or a device that fails.
+    #[error(transparent)]
+    Host(#[from] HostError),
+}

@@ -5,7 +5,7 @@ use crate::error::HostError;
 use crate::inputs::{Inputs, Output, Totals};
 use crate::kernels::TableLayout;
 use crate::pipeline::{Scopes, create_buffer};
-use crate::plan::{Batch, CrossEntropy};
+use crate::plan::{Batch, BoundStep, CrossEntropy};
 use crate::shape::Shape;
 use crate::spec::{ClassWeights, LogitBias, Spec, Targets};
 use crate::stats::RowRecord;
@@ -50,13 +50,12 @@ pub fn compute_blocking(
 }
 
 impl CrossEntropy {
-    /// The first half of [`CrossEntropy::compute`]: everything up to the submission. Returns the gradients' buffer.
-    fn submit(
+    /// Puts a batch into buffers of its own and binds them. Returns the gradients' buffer beside.
+    pub(crate) fn upload(
         &self,
         device: &wgpu::Device,
-        queue: &wgpu::Queue,
         inputs: &Inputs<'_>,
-    ) -> Result<wgpu::Buffer, HostError> {
+    ) -> Result<(BoundStep, wgpu::Buffer), HostError> {
         let (spec, shape) = (self.config().spec(), self.config().shape());
         inputs.check(spec, shape)?;
         let upload = |name, contents: &[u8]| {
@@ -105,13 +104,24 @@ impl CrossEntropy {
                 logit_grads: grads.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
             },
         )?;
+        Ok((step, grads.unwrap_or(logits)))
+    }
+
+    /// The first half of [`CrossEntropy::compute`]: everything up to the submission. Returns the gradients' buffer.
+    fn submit(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        inputs: &Inputs<'_>,
+    ) -> Result<wgpu::Buffer, HostError> {
+        let (step, grads) = self.upload(device, inputs)?;
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor {
             label: Some("wgpu_cross_entropy.compute"),
         });
         self.reset_telemetry(&mut encoder);
         self.encode(&mut encoder, &step);
         queue.submit([encoder.finish()]);
-        Ok(grads.unwrap_or(logits))
+        Ok(grads)
     }
 
     /// Runs this plan on host slices: uploads, records, submits, reads back. Telemetry starts anew, so that

@@ -2,6 +2,8 @@
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
 
+#[cfg(not(target_family = "wasm"))]
+mod autotune;
 mod binary;
 mod binary_config;
 mod binary_plan;
@@ -22,6 +24,8 @@ mod stats;
 pub mod tolerance;
 mod validate;
 pub mod wgsl;
+#[cfg(not(target_family = "wasm"))]
+pub use autotune::{Autotune, Timing};
 pub use binary::{
     BinaryClip, BinaryDenominator, BinaryInputs, BinaryOutput, BinaryReduction, BinaryScores, BinarySpec,
     BinaryTotals, PosWeight,

@@ -13,7 +13,7 @@ use crate::pipeline::{Bound, create_buffer, tiles_of_logits};
 use crate::shape::Shape;
 use crate::spec::{CountsOver, Spec};
 use crate::stats::ClassStats;
-use crate::wgsl::Element;
+use crate::wgsl::{Element, Strategy};
 
 /// The buffers of one batch. Each is (buffer, offset, size); offsets are multiples of 4, and what is written
 /// lies in a buffer of its own.
@@ -366,22 +366,27 @@ impl CrossEntropy {
         };
         let visits = u64::from(self.config.visits());
         format!(
-            "{} rows of {} classes: strategy {:?} ({}), workgroups of {}{}, {} thread(s) a row, {} elements a thread{}, \
+            "{} rows of {} classes: strategy {:?} ({}), workgroups of {}{}{}, {} thread(s) a row, {} elements a thread{}, \
              {load}, {tiles} tile(s)\n\
-             {} bytes of logits read, each {visits} time(s), {} written; {} bytes of intermediates; {tiles} dispatch(es) \
-             of the fused kernel",
+             {} bytes of logits read, each {visits} time(s), {} written; {} bytes of intermediates; {} dispatch(es) of \
+             the fused kernel",
             shape.rows,
             shape.classes,
             variant.strategy,
             self.config.why(),
             variant.workgroup_size,
             if variant.subgroups { " with subgroups" } else { "" },
+            match variant.strategy {
+                Strategy::Split => format!(", {} of them a row", variant.splits),
+                _ => String::new(),
+            },
             variant.lanes(),
             4 * variant.blocks,
             if variant.held { " in registers" } else { " at a time" },
             logits * bytes * visits,
             logits * bytes,
             self.memory().iter().map(|(_, size)| size).sum::<u64>(),
+            tiles * self.config.dispatches_a_tile(),
         )
     }
 }

@@ -23,7 +23,7 @@ const PLACES: [(&str, &[&str]); 5] = [
     ("src/kernels", &["mod", "table"]),
     ("src/cpu", &["mod"]),
     ("tests/kernels", &["main", "support", "errors", "labels", "properties"]),
-    ("benches/kernels", &["main", "support", "data", "copy"]),
+    ("benches/kernels", &["main", "support", "data"]),
 ];
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
