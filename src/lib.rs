@@ -8,10 +8,13 @@ mod binary;
 mod binary_config;
 mod binary_plan;
 pub mod binary_tolerance;
+mod compare;
 mod config;
 pub mod cpu;
 mod device;
 pub mod error;
+mod flow;
+pub mod guide;
 mod history;
 mod host;
 mod inputs;
@@ -34,11 +37,13 @@ pub use binary_config::{BinaryConfig, BinaryOptions, BinaryParams, ElementTile};
 #[cfg(not(target_family = "wasm"))]
 pub use binary_plan::compute_binary_blocking;
 pub use binary_plan::{BinaryBatch, BinaryCrossEntropy, BoundBinaryStep, compute_binary};
+pub use compare::{Answer, compare};
 pub use config::{
     Config, DeviceClass, Dtype, LabelFormat, MAX_BLOCKS, MAX_GENERAL_BLOCKS, MAX_SCORES_BLOCKS,
     MAX_THREAD_CLASSES, Options, RULES, Rule, RuleLayout, STREAM_BLOCKS,
 };
 pub use device::{DeviceOptions, Gpu};
+pub use flow::{FlowDispatch, Slot, Visits, flow};
 pub use history::CountHistory;
 #[cfg(not(target_family = "wasm"))]
 pub use host::compute_blocking;

@@ -191,8 +191,24 @@ fn row_additions(targets: Targets, rows: u32) -> f64 {
 
 /// The tolerances for one batch, given the oracle's output `want` for the same spec, shape and inputs.
 pub fn tolerances(config: &Config, inputs: &Inputs<'_>, want: &Output<f64>) -> Tolerances {
+    let rows = row_additions(config.spec().targets, config.shape().rows);
+    tolerances_of_sums(config, inputs, want, RowSum::of(config), rows)
+}
+
+/// [`tolerances`] of an implementation in `f32` that adds up one term after the other, whatever the config's strategy.
+pub(crate) fn plain_tolerances(config: &Config, inputs: &Inputs<'_>, want: &Output<f64>) -> Tolerances {
+    let (rows, classes) = (f64::from(config.shape().rows), f64::from(config.shape().classes));
+    tolerances_of_sums(config, inputs, want, RowSum { additions: classes, rescalings: 1.0 }, rows)
+}
+
+fn tolerances_of_sums(
+    config: &Config,
+    inputs: &Inputs<'_>,
+    want: &Output<f64>,
+    row_sum: RowSum,
+    row_additions: f64,
+) -> Tolerances {
     let (spec, shape) = (config.spec(), config.shape());
-    let row_sum = RowSum::of(config);
     let batch = want.class_counts.as_ref().map(|counts| counts.iter().map(|&n| f64::from(n)).collect());
     let counts: Option<Vec<f64>> = want.counted.clone().or(want.class_mass.clone()).or(batch);
     let weight_error = match (&spec.class_weights, &counts) {
@@ -231,7 +247,7 @@ pub fn tolerances(config: &Config, inputs: &Inputs<'_>, want: &Output<f64>) -> T
         Targets::TwoHot => 4.0 * U,
         Targets::Soft => (f64::from(shape.classes.div_ceil(4)) + 4.0) * U,
     };
-    let sum_error = row_additions(spec.targets, shape.rows) * U;
+    let sum_error = row_additions * U;
     let weight_sum = absolute_weights * (sum_error + 2.0 * U + weight_error + target_error) + FLUSHED;
     let sample_weight_sum = absolute_sample_weights * sum_error + FLUSHED;
     let denominator = match config.variant().denominator {

@@ -40,13 +40,7 @@ impl ClassCountsKernel {
     /// [`PlanError`] where the device refuses a shader.
     pub fn new(device: &wgpu::Device, config: &Config) -> Result<Self, PlanError> {
         let mass = config.spec().counts_are_mass();
-        let few = config.shape().classes <= PRIVATE_CLASSES;
-        let count = match config.spec().targets {
-            Targets::Soft => Stage::ClassCountsMassSoft,
-            _ if mass => Stage::ClassCountsMass,
-            _ if few && config.variant().count_in_workgroup => Stage::ClassCountsPrivate,
-            _ => Stage::ClassCountsDirect,
-        };
+        let count = Self::count_stage(config);
         let finish = || Program::new(device, Stage::ClassCountsMassFinish, config);
         Ok(Self {
             config: config.clone(),
@@ -54,6 +48,17 @@ impl ClassCountsKernel {
             count: Program::new(device, count, config)?,
             finish: mass.then(finish).transpose()?,
         })
+    }
+
+    /// The stage that counts.
+    pub(crate) fn count_stage(config: &Config) -> Stage {
+        let few = config.shape().classes <= PRIVATE_CLASSES;
+        match config.spec().targets {
+            Targets::Soft => Stage::ClassCountsMassSoft,
+            _ if config.spec().counts_are_mass() => Stage::ClassCountsMass,
+            _ if few && config.variant().count_in_workgroup => Stage::ClassCountsPrivate,
+            _ => Stage::ClassCountsDirect,
+        }
     }
 
     /// Bytes of scratch for the mass of so many classes.

@@ -99,7 +99,7 @@ impl CrossEntropyForwardKernel {
     }
 
     /// Bytes of the largest thing that is kept of a row.
-    fn row_bytes(config: &Config) -> u64 {
+    pub(crate) fn row_bytes(config: &Config) -> u64 {
         let variant = config.variant();
         let shares = match variant.strategy {
             Strategy::Split => u64::from(variant.splits) * Self::SHARE_SIZE,
