@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_plain_implementation_passes_and_a_wrong_one_is_named() {
         let (rows, classes) = (257, 7);
-        let logits: Vec<f32> = (0..rows * classes).map(|i| ((i * 37 % 101) as f32 - 50.0) / 4.0).collect();
+        let logits: Vec<f32> = (0..rows * classes).map(|i| ((i * 37 % 101) as f32 - 50.0) / 2.0).collect();
         let labels: Vec<i32> = (0..rows as i32).map(|i| i * i % 5).collect();
         let inputs = Inputs { logits: &logits, labels: &labels, ..Inputs::default() };
         let shape = Shape::new(rows as u32, classes as u32);
