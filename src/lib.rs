@@ -24,6 +24,8 @@ mod plan;
 mod shape;
 mod spec;
 mod stats;
+#[doc(hidden)]
+pub mod testing;
 pub mod tolerance;
 mod validate;
 pub mod wgsl;

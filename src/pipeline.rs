@@ -659,7 +659,7 @@ fn create_module(device: &wgpu::Device, label: &str, text: String) -> wgpu::Shad
     // `params.classes` before anything is indexed by them. Every loop counts up to a bound by a step of at least
     // one. No divisor is zero: `inner`, `sample_weight_divisor`,
     // `sample_weight_modulus` and the binary kernels' columns and column groups are at least 1.
-    unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+    unsafe { device.create_shader_module_trusted(descriptor, crate::testing::shader_checks()) }
 }
 
 #[cfg(test)]

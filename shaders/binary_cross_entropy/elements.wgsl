@@ -100,7 +100,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         sums.correct_weights += sum_four(select(zero, s, correct));
 
         var scale = zero;
-        if (table.denominator != 0.0) { scale = grad_out_of(places.at) * factor / table.denominator * table.grad_scale; }
+        // By its bits: NaN is not 0.
+        if ((bitcast<u32>(table.denominator) & 0x7fffffffu) != 0u) { scale = grad_out_of(places.at) * factor / table.denominator * table.grad_scale; }
         var change = focus.power * slope;
         if (FOCAL) {
             // The loss may be huge where its power no longer turns.

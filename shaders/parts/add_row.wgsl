@@ -7,6 +7,7 @@ fn add_row(before: Sums, row: u32, target_weight: f32) -> Sums {
     sums.valid++;
     sums.sample_weights += s;
     sums.weights += weight;
-    sums.nonzero += select(0u, 1u, weight != 0.0);
+    // By its bits: NaN is no zero, whatever a driver compares.
+    sums.nonzero += select(0u, 1u, (bitcast<u32>(weight) & 0x7fffffffu) != 0u);
     return sums;
 }

@@ -55,7 +55,9 @@ fn take_weights(before: Sums, counts: vec4<bool>, ignored: vec4<bool>, s: vec4<f
     sums.ignored += count_four(ignored);
     sums.sample_weights += sum_four(select(zero, s, counts));
     sums.weights += sum_four(select(zero, weight, counts));
-    sums.nonzero += count_four(counts & (weight != zero));
+    // By their bits: NaN is no zero, whatever a driver compares.
+    let magnitudes = bitcast<vec4<u32>>(weight) & vec4<u32>(0x7fffffffu);
+    sums.nonzero += count_four(counts & (magnitudes != vec4<u32>(0u)));
     return sums;
 }
 

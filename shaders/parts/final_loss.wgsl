@@ -4,14 +4,16 @@
 fn final_loss(sum: f32, kinds: u32, denominator: f32) -> vec2<u32> {
     var loss_sum = bitcast<u32>(sum);
     var loss = 0u;
-    if (denominator != 0.0) { loss = bitcast<u32>(sum / denominator); }
+    // By its bits: NaN is not 0.
+    let divides = (bitcast<u32>(denominator) & 0x7fffffffu) != 0u;
+    if (divides) { loss = bitcast<u32>(sum / denominator); }
     // +inf + -inf is no number either.
     if ((kinds & 1u) != 0u || kinds == 6u) {
         loss_sum = NAN_BITS;
         loss = NAN_BITS;
     } else if (kinds != 0u) {
         loss_sum = select(NEGATIVE_INFINITY_BITS, INFINITY_BITS, kinds == 2u);
-        if (denominator != 0.0) { loss = loss_sum; }
+        if (divides) { loss = loss_sum; }
         // A negative denominator turns the sign.
         if (denominator < 0.0) { loss = loss ^ 0x80000000u; }
     }

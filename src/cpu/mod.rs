@@ -130,7 +130,8 @@ impl ClassValues {
 pub enum Target {
     /// The row counts.
     Counts {
-        /// The class that stands for the row: the label, or the lowest class with the largest target.
+        /// The class that stands for the row: the label, or the lowest class with the largest target. One that is NaN or
+        /// infinite is the largest.
         class: u32,
         /// The targets that are not 0, before smoothing: class and value.
         terms: Vec<(u32, f64)>,
@@ -170,8 +171,9 @@ impl Target {
             Targets::Soft => {
                 let probs = inputs.target_probs.unwrap_or_default();
                 let at = |class| f64::from(probs[shape.index(row, class) as usize]);
-                let class =
-                    (0..shape.classes).fold(0, |best, class| if at(class) > at(best) { class } else { best });
+                let size = |class| if at(class).is_finite() { at(class) } else { f64::INFINITY };
+                let class = (0..shape.classes)
+                    .fold(0, |best, class| if size(class) > size(best) { class } else { best });
                 let terms = (0..shape.classes).map(|class| (class, at(class)));
                 Self::Counts { class, terms: terms.filter(|(_, t)| *t != 0.0).collect() }
             }

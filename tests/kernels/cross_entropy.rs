@@ -1,86 +1,11 @@
-use crate::support::{Batch, Guarded, cost_matrix, full_spec, given_weights, gpus, run};
-use wgpu_cross_entropy::kernels::TableLayout;
+use crate::steps::run_plan;
+use crate::support::{Batch, Guarded, cost_matrix, full_spec, given_weights, gpus};
 use wgpu_cross_entropy::wgsl::Strategy;
 use wgpu_cross_entropy::{
     ClassWeights, Clip, ClipOrder, CrossEntropy, Denominator, Dtype, Gpu, LogitBias, Options, Output,
     Reduction, SampleWeights, Scores, Shape, Spec, Targets, Totals, Validation, WeightScheme, WeightScope,
     cpu,
 };
-
-/// Runs a plan on buffers with poison around every one, each starting `at` words into its buffer.
-fn run_plan(gpu: &Gpu, batch: &Batch, options: &Options, at: usize) -> (CrossEntropy, Output<f32>) {
-    let Batch { spec, shape, .. } = batch;
-    let options = Options { grad_out: batch.grad_out.is_some(), ..*options };
-    let plan = CrossEntropy::new(&gpu.device, spec, *shape, &options).unwrap();
-    let logits = Guarded::floats(gpu, at, &batch.logits);
-    let targets = batch.targets(gpu, at);
-    let sample_weights = batch.sample_weights.as_ref().map(|weights| Guarded::floats(gpu, at, weights));
-    let grad_out = batch.grad_out.as_ref().map(|grads| Guarded::floats(gpu, at, grads));
-    let external = batch.external.map(|value| Guarded::floats(gpu, at, &[value]));
-    let grads = (!options.in_place).then(|| Guarded::output(gpu, at, batch.logits.len()));
-    let step = plan
-        .bind(
-            &gpu.device,
-            &wgpu_cross_entropy::Batch {
-                logits: logits.binding(),
-                targets: targets.binding(),
-                sample_weights: sample_weights.as_ref().map(Guarded::binding),
-                grad_out: grad_out.as_ref().map(Guarded::binding),
-                external_denominator: external.as_ref().map(Guarded::binding),
-                logit_grads: grads.as_ref().map(Guarded::binding),
-            },
-        )
-        .unwrap();
-    run(gpu, |pass| plan.encode_in(pass, &step));
-
-    let read = |name, buffer, size| {
-        pollster::block_on(wgpu_cross_entropy::read(&gpu.device, &gpu.queue, name, buffer, size)).unwrap()
-    };
-    let layout = TableLayout::new(spec, shape);
-    let table = read("table", plan.table(), layout.size());
-    let row_losses = read("row_losses", plan.row_losses(), u64::from(shape.rows) * 4);
-    let mut logit_grads = grads.as_ref().unwrap_or(&logits).read_floats(gpu);
-    // What lies between the rows must be as it was: poison in both cases. Then it is 0, as the oracle has it.
-    let mut used = vec![false; logit_grads.len()];
-    for row in 0..shape.rows {
-        for class in 0..shape.classes {
-            used[shape.index(row, class) as usize] = true;
-        }
-    }
-    for (grad, used) in logit_grads.iter_mut().zip(used) {
-        if !used {
-            assert_eq!(grad.to_bits(), crate::support::POISON, "padding was written");
-            *grad = 0.0;
-        }
-    }
-    if grads.is_some() {
-        let unchanged: Vec<u32> = batch.logits.iter().map(|x| x.to_bits()).collect();
-        assert_eq!(logits.read(gpu), unchanged, "logits were written");
-    }
-    let class_weights = spec_has_weights(spec).then(|| {
-        let from = layout.class_weights() as usize;
-        bytemuck::pod_collect_to_vec(&table[from..from + shape.classes as usize * 4])
-    });
-    let counts = plan.class_counts().map(|counts| read("class_counts", counts, u64::from(shape.classes) * 4));
-    let of_kind = |mass: bool| counts.as_deref().filter(|_| spec.counts_are_mass() == mass);
-    let output = Output {
-        totals: Totals::from_bytes(&table).unwrap(),
-        row_losses: bytemuck::pod_collect_to_vec(&row_losses),
-        logit_grads,
-        class_counts: of_kind(false).map(bytemuck::pod_collect_to_vec),
-        class_mass: of_kind(true).map(bytemuck::pod_collect_to_vec),
-        counted: None,
-        class_weights,
-        logit_bias: None,
-        predictions: None,
-        class_stats: None,
-    };
-    (plan, output)
-}
-
-fn spec_has_weights(spec: &Spec) -> bool {
-    spec.class_weights != ClassWeights::None
-}
 
 fn check(gpu: &Gpu, batch: &Batch, options: &Options, at: usize) -> f64 {
     let (plan, got) = run_plan(gpu, batch, options, at);

@@ -8,7 +8,7 @@ use wgpu_cross_entropy::kernels::{
 };
 use wgpu_cross_entropy::wgsl::Strategy;
 use wgpu_cross_entropy::{
-    Config, CrossEntropy, Denominator, Gpu, Inputs, LabelFormat, LogitBias, Options, Reduction, Shape, Spec,
+    Config, CrossEntropy, Denominator, Inputs, LabelFormat, LogitBias, Options, Reduction, Shape, Spec,
     Targets, WeightScheme, cpu,
 };
 
@@ -24,14 +24,6 @@ fn labels(rows: u32, classes: u32) -> Vec<i32> {
     (0..rows).map(|row| label(row) as i32).collect()
 }
 
-/// Packed labels with poison around them, and in what is left of their last word.
-fn packed(gpu: &Gpu, format: LabelFormat, at: usize, labels: &[i32]) -> Guarded {
-    let mut bytes = format.encode(labels).unwrap();
-    let used = labels.len() * format.bytes() as usize;
-    bytes[used..].fill(0xff);
-    Guarded::new(gpu, at, &bytemuck::pod_collect_to_vec::<u8, u32>(&bytes))
-}
-
 /// Any number of rows, at any word of a buffer, and in tiles: the counts of the oracle.
 #[test]
 fn class_counts_reads_every_format() {
@@ -45,7 +37,7 @@ fn class_counts_reads_every_format() {
                     let options = Options { labels: format, max_binding_size: limit, ..Options::default() };
                     let config = Config::new(&gpu.device, &spec, shape, &options).unwrap();
                     let kernel = ClassCountsKernel::new(&gpu.device, &config).unwrap();
-                    let buffer = packed(gpu, format, at, &labels);
+                    let buffer = Guarded::packed_labels(gpu, at, format, &labels);
                     let counts = Guarded::output(gpu, 0, 6);
                     let buffers = ClassCountsBuffers {
                         targets: buffer.binding(),
@@ -114,7 +106,7 @@ fn halves_and_cost_gather_read_every_format() {
                 words[TableLayout::DENOMINATOR as usize / 4] = 1f32.to_bits();
                 let table = Guarded::new(gpu, 64, &words);
                 let logits = Guarded::floats(gpu, 0, &batch.logits);
-                let labels = packed(gpu, labels, 5, &batch.labels);
+                let labels = Guarded::packed_labels(gpu, 5, labels, &batch.labels);
                 let weights = batch.sample_weights.as_ref().map(|weights| Guarded::floats(gpu, 0, weights));
                 let [losses, stats, grads, gathered] =
                     [61, 61 * 8, 61 * 7, 61 * 2].map(|words| Guarded::output(gpu, 0, words));

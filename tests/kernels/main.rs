@@ -2,6 +2,10 @@
 //!
 //! `WGPU_CROSS_ENTROPY_ADAPTERS=n` makes a run with fewer than `n` adapters fail; with none it always fails.
 
+#[path = "../support/binary_steps.rs"]
+mod binary_steps;
+#[path = "../support/steps.rs"]
+mod steps;
 mod support;
 
 mod binary_counts;

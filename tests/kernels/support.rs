@@ -4,8 +4,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use wgpu_cross_entropy::{
-    ClassWeights, CostMatrix, Denominator, DeviceOptions, Gpu, Inputs, Reduction, SampleWeights, Scores,
-    Shape, Spec, Targets, sample_weights_len,
+    ClassWeights, CostMatrix, Denominator, DeviceOptions, Gpu, Inputs, LabelFormat, Reduction, SampleWeights,
+    Scores, Shape, Spec, Targets, sample_weights_len,
 };
 
 /// Every adapter of this machine in turn. While a GL one has its turn no other test has it: wgpu gives up on GL's one
@@ -36,7 +36,7 @@ impl Iterator for Turns {
 }
 
 /// Every adapter, opened once: drivers dislike many devices in one process.
-fn all_gpus() -> &'static [Gpu] {
+pub fn all_gpus() -> &'static [Gpu] {
     static GPUS: OnceLock<Vec<Gpu>> = OnceLock::new();
     let gpus = GPUS.get_or_init(|| pollster::block_on(Gpu::all(&DeviceOptions::default())));
     let expected: usize =
@@ -199,6 +199,11 @@ impl Batch {
 
     /// The targets as a buffer holds them.
     pub fn targets(&self, gpu: &Gpu, at: usize) -> Guarded {
+        self.targets_as(gpu, at, LabelFormat::I32)
+    }
+
+    /// The same with labels in a format.
+    pub fn targets_as(&self, gpu: &Gpu, at: usize, format: LabelFormat) -> Guarded {
         match (&self.second_labels, &self.mix, &self.target_probs) {
             (Some(second), Some(mix), _) => {
                 let rows = self.labels.iter().zip(second).zip(mix);
@@ -207,7 +212,7 @@ impl Batch {
                 Guarded::new(gpu, at, &words)
             }
             (_, _, Some(probs)) => Guarded::floats(gpu, at, probs),
-            _ => Guarded::labels(gpu, at, &self.labels),
+            _ => Guarded::packed_labels(gpu, at, format, &self.labels),
         }
     }
 
@@ -280,7 +285,7 @@ impl Guarded {
     pub fn new(gpu: &Gpu, at: usize, words: &[u32]) -> Self {
         let mut contents = vec![POISON; at];
         contents.extend_from_slice(words);
-        contents.extend([POISON; 16]);
+        contents.extend([POISON; 64]);
         let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("guarded"),
             size: contents.len() as u64 * 4,
@@ -306,6 +311,13 @@ impl Guarded {
 
     pub fn labels(gpu: &Gpu, at: usize, labels: &[i32]) -> Self {
         Self::new(gpu, at, bytemuck::cast_slice(labels))
+    }
+
+    /// Packed labels, with poison in what is left of their last word.
+    pub fn packed_labels(gpu: &Gpu, at: usize, format: LabelFormat, labels: &[i32]) -> Self {
+        let mut bytes = format.encode(labels).expect("labels that the format holds");
+        bytes[labels.len() * format.bytes() as usize..].fill(0xff);
+        Self::new(gpu, at, &bytemuck::pod_collect_to_vec::<u8, u32>(&bytes))
     }
 
     pub fn binding(&self) -> wgpu::BufferBinding<'_> {
@@ -336,10 +348,15 @@ impl Guarded {
     }
 }
 
+/// Records into a compute pass of its own, submits.
+pub fn run(gpu: &Gpu, encode: impl FnOnce(&mut wgpu::ComputePass<'_>)) {
+    record(gpu, |encoder| encode(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default())));
+}
+
 /// Records into an encoder of its own, submits.
-pub fn run(gpu: &Gpu, record: impl FnOnce(&mut wgpu::ComputePass<'_>)) {
+pub fn record(gpu: &Gpu, encode: impl FnOnce(&mut wgpu::CommandEncoder)) {
     let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+    encode(&mut encoder);
     gpu.queue.submit([encoder.finish()]);
 }
 

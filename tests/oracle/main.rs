@@ -8,6 +8,7 @@ mod differences;
 #[path = "../support/golden.rs"]
 mod golden;
 mod goldens;
+mod hostile_files;
 mod properties;
 #[path = "../support/rules.rs"]
 mod rules;
