@@ -58,7 +58,7 @@ struct Chosen {
 }
 
 impl Chosen {
-    /// What a config came to.
+    /// What a config came to; see also [`Config::pinned`].
     fn of(config: &Config) -> Self {
         let variant = config.variant();
         Self {

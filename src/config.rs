@@ -548,7 +548,8 @@ impl Config {
                 return refused("workgroups_a_row", splits.to_string(), "1 to 256 are expected");
             }
             Some(splits) => splits,
-            None => splits(&caps, &shape, workgroup_size),
+            None if strategy == Strategy::Split => splits(&caps, &shape, workgroup_size),
+            None => 1,
         };
         let blocks = shape.classes.div_ceil(4 * lanes);
         let held = match strategy {
@@ -812,6 +813,18 @@ impl Config {
         // Scores that are normalized again are read for it wherever they are.
         let scores = u32::from(self.spec.scores != Scores::Logits);
         if variant.held { 1 + scores } else { 2 + sums_again + scores }
+    }
+
+    /// The options with what was chosen said outright, so that any number of rows gets the same variant.
+    pub fn pinned(&self) -> Options {
+        let variant = &self.variant;
+        Options {
+            strategy: Some(variant.strategy),
+            workgroup_size: Some(variant.workgroup_size),
+            threads_a_row: (variant.strategy == Strategy::Group).then_some(variant.group_lanes),
+            workgroups_a_row: (variant.strategy == Strategy::Split).then_some(variant.splits),
+            ..self.options
+        }
     }
 
     /// Why this row strategy.

@@ -2,7 +2,7 @@
 
 use crate::support::{Data, Failure, Kernel, Ready, empty_buffer, traffic};
 use wgpu_cross_entropy::wgsl::Stage;
-use wgpu_cross_entropy::{Batch, CrossEntropy, Gpu, Options, Shape, Spec};
+use wgpu_cross_entropy::{Batch, CrossEntropy, Gpu, Shape, Spec};
 
 /// The bench of this kernel.
 pub const KERNEL: Kernel =
@@ -16,7 +16,7 @@ fn bytes(shape: &Shape) -> u64 {
 
 fn set_up(gpu: &Gpu, data: &Data) -> Result<Ready, Failure> {
     let spec = Spec { class_weights: data.class_weights(), ..Spec::default() };
-    let plan = CrossEntropy::new(&gpu.device, &spec, data.shape, &Options::default())?;
+    let plan = CrossEntropy::new(&gpu.device, &spec, data.shape, &data.options)?;
     let config = plan.config().clone();
     let logits = data.logits_buffer(gpu)?;
     let labels = data.labels_buffer(gpu)?;

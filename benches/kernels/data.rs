@@ -1,6 +1,6 @@
 //! The shapes that are timed and the data of a batch: for the benches here and for the page in the browser.
 
-use wgpu_cross_entropy::{ClassWeights, Inputs, Shape};
+use wgpu_cross_entropy::{ClassWeights, Inputs, Options, Shape};
 
 /// A shape that is timed, and the reason.
 pub struct Case {
@@ -41,6 +41,8 @@ pub struct Data {
     pub shape: Shape,
     /// `[rows]`. Skewed: class 0 has the most rows, as in the batches that this crate is for.
     pub labels: Vec<i32>,
+    /// What the kernels that read logits are planned with.
+    pub options: Options,
     /// Rows of a period.
     period: u32,
 }
@@ -54,7 +56,12 @@ impl Data {
         let mut labels: Vec<i32> =
             (0..period).map(|_| (random.unit().powi(2) * f64::from(shape.classes)) as i32).collect();
         labels = labels.iter().copied().cycle().take(shape.rows as usize).collect();
-        Self { shape, labels, period }
+        Self { shape, labels, options: Options::default(), period }
+    }
+
+    /// Planned otherwise.
+    pub fn with(self, options: Options) -> Self {
+        Self { options, ..self }
     }
 
     /// Whole rows of logits, before they repeat. Between -8 and 8, most of them small, so that a few classes share a

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use wgpu_cross_entropy::wgsl::Stage;
-use wgpu_cross_entropy::{Bound, Config, Gpu, Shape};
+use wgpu_cross_entropy::{Bound, Config, Gpu, Options, Shape};
 
 pub use crate::data::{CASES, Case, Data, at_most, name_of, traffic};
 pub use crate::measure::{
@@ -188,8 +188,8 @@ impl Session {
     /// Sets up a kernel, checked: at the shape itself, or, where the oracle would take too long over its logits, at
     /// fewer rows of the same classes, planned in the same variant.
     fn prepare(&self, kernel: &Kernel, shape: Shape) -> Result<Timing, Failure> {
-        let set_up = |shape| -> Result<(Ready, Data), Failure> {
-            let data = Data::new(shape);
+        let set_up = |shape, options| -> Result<(Ready, Data), Failure> {
+            let data = Data::new(shape).with(options);
             let ready = (kernel.set_up)(&self.gpu, &data)?;
             // The first use of a buffer zero-fills it, and some drivers compile at the first dispatch: neither is
             // timed.
@@ -198,12 +198,13 @@ impl Session {
             Ok((ready, data))
         };
         let small = if kernel.stage.reads_logits() { at_most(shape, CHECKED_LOGITS) } else { shape };
-        let (checked, data) = set_up(small)?;
-        (checked.check)(&self.gpu, &data)?;
+        let (ready, data) = set_up(shape, Options::default())?;
         if small == shape {
-            return Ok(Timing::new(checked));
+            (ready.check)(&self.gpu, &data)?;
+            return Ok(Timing::new(ready));
         }
-        let (ready, _) = set_up(shape)?;
+        let (checked, data) = set_up(small, ready.config.pinned())?;
+        (checked.check)(&self.gpu, &data)?;
         if ready.config.variant() != checked.config.variant() {
             return Err("the variant that was checked is not the one to be timed".into());
         }

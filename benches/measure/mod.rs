@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use wgpu_cross_entropy::tolerance::Worst;
 use wgpu_cross_entropy::wgsl::{Element, Stage, Strategy};
-use wgpu_cross_entropy::{Bound, Config, Gpu, Options, READ_TIMEOUT, Spec, read};
+use wgpu_cross_entropy::{Bound, Config, Gpu, READ_TIMEOUT, Spec, read};
 
 use crate::data::Data;
 
@@ -44,9 +44,9 @@ impl Data {
         full_buffer(gpu, "labels", bytemuck::cast_slice(&self.labels))
     }
 
-    /// Plans for this batch, with the default options.
+    /// Plans for this batch, with its options.
     pub fn config(&self, gpu: &Gpu, spec: &Spec) -> Result<Config, Failure> {
-        Ok(Config::new(&gpu.device, spec, self.shape, &Options::default())?)
+        Ok(Config::new(&gpu.device, spec, self.shape, &self.options)?)
     }
 }
 

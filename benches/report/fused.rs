@@ -3,14 +3,14 @@
 use crate::data::Data;
 use crate::measure::{Failure, empty_buffer, run};
 use crate::support::Ready;
-use wgpu_cross_entropy::{Batch, CrossEntropy, Dtype, Gpu, Options, Spec};
+use wgpu_cross_entropy::{Batch, CrossEntropy, Dtype, Gpu, Spec};
 
 /// Compiles and binds it for a batch.
-pub fn set_up(gpu: &Gpu, data: &Data, options: &Options) -> Result<Ready, Failure> {
+pub fn set_up(gpu: &Gpu, data: &Data) -> Result<Ready, Failure> {
     let spec = Spec { class_weights: data.class_weights(), ..Spec::default() };
-    let plan = CrossEntropy::new(&gpu.device, &spec, data.shape, options)?;
+    let plan = CrossEntropy::new(&gpu.device, &spec, data.shape, &data.options)?;
     let config = plan.config().clone();
-    let logits = match options.dtype {
+    let logits = match data.options.dtype {
         Dtype::F32 => data.logits_buffer(gpu)?,
         dtype => {
             let bytes = dtype.encode(&data.logits());
@@ -21,7 +21,7 @@ pub fn set_up(gpu: &Gpu, data: &Data, options: &Options) -> Result<Ready, Failur
         }
     };
     let labels = data.labels_buffer(gpu)?;
-    let grads = empty_buffer(gpu, "logit_grads", data.shape.logits_len() * options.dtype.bytes())?;
+    let grads = empty_buffer(gpu, "logit_grads", data.shape.logits_len() * data.options.dtype.bytes())?;
     let step = plan.bind(
         &gpu.device,
         &Batch {
@@ -33,7 +33,7 @@ pub fn set_up(gpu: &Gpu, data: &Data, options: &Options) -> Result<Ready, Failur
             logit_grads: Some(grads.as_entire_buffer_binding()),
         },
     )?;
-    let dtype = options.dtype;
+    let dtype = data.options.dtype;
     let check = move |gpu: &Gpu, data: &Data| {
         // The plan's own pipelines, on buffers that it makes for the purpose.
         let logits = dtype.round(&data.logits());

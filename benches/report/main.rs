@@ -224,10 +224,10 @@ impl Bench {
     /// Sets a kernel up, checked at the shape itself or, where the oracle would take too long, at fewer rows in the same
     /// variant.
     fn prepare(&self, kernel: Which, options: &Options, shape: Shape) -> Result<Ready, Failure> {
-        let set_up = |shape| -> Result<(Ready, Data), Failure> {
-            let data = Data::new(shape);
+        let set_up = |shape, options: &Options| -> Result<(Ready, Data), Failure> {
+            let data = Data::new(shape).with(*options);
             let ready = match kernel.bench() {
-                None => fused::set_up(&self.gpu, &data, options)?,
+                None => fused::set_up(&self.gpu, &data)?,
                 Some(bench) => (bench.set_up)(&self.gpu, &data)?,
             };
             run(&self.gpu, &ready.before.iter().collect::<Vec<_>>())?;
@@ -235,12 +235,13 @@ impl Bench {
             Ok((ready, data))
         };
         let small = at_most(shape, CHECKED_LOGITS);
-        let (checked, data) = set_up(small)?;
-        (checked.check)(&self.gpu, &data)?;
+        let (ready, data) = set_up(shape, options)?;
         if small == shape {
-            return Ok(checked);
+            (ready.check)(&self.gpu, &data)?;
+            return Ok(ready);
         }
-        let (ready, _) = set_up(shape)?;
+        let (checked, data) = set_up(small, &ready.config.pinned())?;
+        (checked.check)(&self.gpu, &data)?;
         match ready.config.variant() == checked.config.variant() {
             true => Ok(ready),
             false => Err("the variant that was checked is not the one to be timed".into()),

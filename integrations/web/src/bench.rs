@@ -190,19 +190,28 @@ impl Bench {
 
 impl Bench {
     async fn measure(&mut self, run: Run) -> Result<Line, Failure> {
-        let small = Ready::new(&self.gpu, run.kernel, at_most(run.shape, CHECKED_LOGITS), run.dtype)?;
-        let checked = small.check(&self.gpu).await;
-        small.destroy();
-        checked?;
-
-        let ready = Ready::new(&self.gpu, run.kernel, run.shape, run.dtype)?;
-        if ready.config.variant() != small.config.variant() {
+        let options = Options { dtype: run.dtype, ..Options::default() };
+        let ready = Ready::new(&self.gpu, run.kernel, run.shape, options)?;
+        let checked = self.check(&run, &ready.config).await;
+        if checked.is_err() {
             ready.destroy();
-            return Err("the variant that was checked is not the one to be timed".into());
         }
+        checked?;
         let timed = self.time(&run, &ready).await;
         ready.destroy();
         timed
+    }
+
+    /// Checks a kernel at few rows, in the variant that is to be timed.
+    async fn check(&self, run: &Run, timed: &Config) -> Result<(), Failure> {
+        let shape = at_most(run.shape, CHECKED_LOGITS);
+        let small = Ready::new(&self.gpu, run.kernel, shape, timed.pinned())?;
+        let checked = small.check(&self.gpu).await;
+        small.destroy();
+        if timed.variant() != small.config.variant() {
+            return Err("the variant that was checked is not the one to be timed".into());
+        }
+        checked
     }
 
     async fn time(&mut self, run: &Run, ready: &Ready) -> Result<Line, Failure> {
@@ -275,13 +284,13 @@ struct Ready {
 }
 
 impl Ready {
-    fn new(gpu: &Gpu, kernel: Kernel, shape: Shape, dtype: Dtype) -> Result<Self, Failure> {
+    fn new(gpu: &Gpu, kernel: Kernel, shape: Shape, options: Options) -> Result<Self, Failure> {
         let data = Data::new(shape);
         let spec = match kernel {
             Kernel::ClassCounts => Spec { class_weights: WeightScheme::Balanced.into(), ..Spec::default() },
             _ => Spec { class_weights: data.class_weights(), ..Spec::default() },
         };
-        let options = Options { dtype, ..Options::default() };
+        let dtype = options.dtype;
         let rows = u64::from(shape.rows);
         // Labels alone want no logits; half of their bytes then lie there for the copy.
         let counts_only = kernel == Kernel::ClassCounts;
