@@ -1,12 +1,13 @@
 //! From spec, shape and device to the variant of the sigmoid losses' kernels, and what each dispatch is told.
 
 use crate::binary::{BinaryClip, BinaryDenominator, BinaryReduction, BinaryScores, BinarySpec, PosWeight};
-use crate::config::Dtype;
+use crate::config::{Dtype, Shaders};
 use crate::error::{BindError, PlanError};
 use crate::pipeline::{Capabilities, ParamBlock, Program};
 use crate::shape::Shape;
 use crate::wgsl::{self, BinaryVariant, ELEMENTS_PER_GROUP, Element, ScoreKind, Stage, Variant};
 use std::ops::Range;
+use std::time::Duration;
 
 /// What a caller may choose beside the spec of a sigmoid loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -27,6 +28,8 @@ pub struct BinaryOptions {
     pub workgroup_size: Option<u32>,
     /// Bindings no larger than this, to cut a batch into smaller tiles than the device asks for.
     pub max_binding_size: Option<u64>,
+    /// How long the calls that read back wait for the device; [`READ_TIMEOUT`](crate::READ_TIMEOUT) where `None`.
+    pub timeout: Option<Duration>,
 }
 
 /// A checked spec and shape, and the variant that the kernels of a sigmoid loss are compiled in.
@@ -38,6 +41,7 @@ pub struct BinaryConfig {
     caps: Capabilities,
     variant: BinaryVariant,
     workgroup_size: u32,
+    shaders: Shaders,
 }
 
 /// A range of a batch's elements, in the order of memory.
@@ -140,6 +144,7 @@ impl BinaryConfig {
     ) -> Result<Self, PlanError> {
         shape.check()?;
         spec.check(&shape)?;
+        caps.check_compute()?;
         let elements = u64::from(shape.rows) * u64::from(shape.classes);
         if u32::try_from(elements).is_err() {
             let limit = u32::MAX.into();
@@ -225,7 +230,24 @@ impl BinaryConfig {
                         .into(),
             });
         }
-        Ok(Self { spec: spec.clone(), shape, options: *options, caps, variant, workgroup_size })
+        Ok(Self {
+            spec: spec.clone(),
+            shape,
+            options: *options,
+            caps,
+            variant,
+            workgroup_size,
+            shaders: Shaders::default(),
+        })
+    }
+
+    /// The same with texts of the caller's: as [`Config::with_shaders`](crate::Config::with_shaders).
+    pub fn with_shaders(self, edit: impl Fn(Stage, &str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self { shaders: Shaders::new(edit), ..self }
+    }
+
+    pub(crate) fn shaders(&self) -> &Shaders {
+        &self.shaders
     }
 
     /// The spec.
@@ -275,7 +297,7 @@ impl BinaryConfig {
     pub(crate) fn program(&self, device: &wgpu::Device, stage: Stage) -> Result<Program, PlanError> {
         let variant = self.variant_of(stage);
         let source = wgsl::source(stage, &variant);
-        Program::from_source(device, stage, self.caps, variant.workgroup_size, source)
+        Program::from_source(device, stage, self.caps, variant.workgroup_size, source, &self.shaders)
     }
 
     /// Elements that lie without a gap: those of a row, class-first those of `inner` rows.

@@ -6,12 +6,12 @@ use crate::binary_tolerance::binary_tolerances;
 use crate::cpu;
 use crate::error::{BindError, HistoryError, HostError, PlanError};
 use crate::history::CountHistory;
-use crate::host::{clear_padding, read};
+use crate::host::{READ_TIMEOUT, clear_padding, read_within};
 use crate::kernels::{
     BinaryCountsBuffers, BinaryCountsKernel, BinaryCrossEntropyBuffers, BinaryCrossEntropyKernel,
     BinaryTableLayout, BoundBinaryCrossEntropy, HistoryProgram,
 };
-use crate::pipeline::{Bound, create_buffer};
+use crate::pipeline::{Bound, Scopes, create_buffer, is_lost, params_size};
 use crate::plan::read_history;
 use crate::shape::Shape;
 use crate::spec::CountsOver;
@@ -107,7 +107,8 @@ impl Counts {
         let [_, counts, partials, history, counted] = sizes(config);
         let make = |(name, size)| create_buffer(device, name, size, usage, None);
         let (over, counters) = (config.spec().counts_over, counters(config));
-        let program = HistoryProgram::new(device, config.capabilities(), over, true, counters)?;
+        let program =
+            HistoryProgram::new(device, config.capabilities(), over, true, counters, config.shaders())?;
         Ok(Self {
             kernel: BinaryCountsKernel::new(device, config)?,
             counts: make(counts)?,
@@ -140,14 +141,18 @@ impl BinaryCrossEntropy {
         shape: Shape,
         options: &BinaryOptions,
     ) -> Result<Self, PlanError> {
-        let config = BinaryConfig::new(device, spec, shape, options)?;
+        Self::with_config(device, BinaryConfig::new(device, spec, shape, options)?)
+    }
+
+    /// The same for a config, whose [`BinaryConfig::memory`] one may have looked at before, or which has shaders of the
+    /// caller's ([`BinaryConfig::with_shaders`]). It is to be one of this device.
+    ///
+    /// # Errors
+    /// As [`BinaryCrossEntropy::new`].
+    pub fn with_config(device: &wgpu::Device, config: BinaryConfig) -> Result<Self, PlanError> {
+        config.check_memory()?;
+        let spec = config.spec();
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-        let limit = config.capabilities().max_binding_size;
-        for (name, size) in sizes(&config) {
-            if size > limit {
-                return Err(PlanError::Limit { what: name, got: size, limit });
-            }
-        }
         let [table, ..] = sizes(&config);
         let live = spec.pos_weight.needs_counts();
         let counts = live.then(|| Counts::new(device, &config)).transpose()?;
@@ -278,21 +283,19 @@ impl BinaryCrossEntropy {
         }
     }
 
-    /// Every buffer that the plan holds, in bytes, by name.
+    /// Every buffer that the plan makes, in bytes, by name: as [`BinaryConfig::memory`] says it beforehand.
     pub fn memory(&self) -> Vec<(&'static str, u64)> {
-        sizes(&self.config).into_iter().filter(|(_, size)| *size > 0).collect()
+        self.config.memory()
     }
 
-    /// Runs this plan on host slices: uploads, records, submits, reads back.
-    ///
-    /// # Errors
-    /// [`HostError`] where the slices do not fit the plan, or the device fails.
-    pub async fn compute(
+    /// The first half of [`BinaryCrossEntropy::compute`]: everything up to the submission. Returns the buffers of the
+    /// gradients and of the elements' losses.
+    fn submit(
         &self,
         device: &wgpu::Device,
         queue: &wgpu::Queue,
         inputs: &BinaryInputs<'_>,
-    ) -> Result<BinaryOutput<f32>, HostError> {
+    ) -> Result<(wgpu::Buffer, Option<wgpu::Buffer>), HostError> {
         let (spec, shape, options) = (self.config.spec(), self.config.shape(), self.config.options());
         inputs.check(spec, shape)?;
         let in_out = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
@@ -343,26 +346,52 @@ impl BinaryCrossEntropy {
         });
         self.encode(&mut encoder, &step);
         queue.submit([encoder.finish()]);
+        Ok((grads.unwrap_or(logits), losses))
+    }
 
+    /// Runs this plan on host slices: uploads, records, submits, reads back.
+    ///
+    /// # Errors
+    /// [`HostError`] where the slices do not fit the plan, or the device fails.
+    pub async fn compute(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        inputs: &BinaryInputs<'_>,
+    ) -> Result<BinaryOutput<f32>, HostError> {
+        let scopes = Scopes::open(device);
+        let submitted = self.submit(device, queue, inputs);
+        let refused = scopes.close();
+        let (grads, losses) = submitted?;
+        if let Some(message) = refused.await {
+            return Err(match is_lost(device) {
+                true => HostError::DeviceLost { name: "the step" },
+                false => HostError::Device { message },
+            });
+        }
+        let (spec, shape, options) = (self.config.spec(), self.config.shape(), self.config.options());
+        let timeout = options.timeout.unwrap_or(READ_TIMEOUT);
+        let read = |name, buffer, size| read_within(device, queue, name, buffer, size, timeout);
         let layout = BinaryTableLayout::new(&self.config);
         let head = layout.factors() + layout.factors_size();
-        let table = read(device, queue, "table", &self.table_buffer, head).await?;
-        let grads = grads.as_ref().unwrap_or(&logits);
-        let mut logit_grads =
-            options.dtype.decode(&read(device, queue, "logit_grads", grads, stored_bytes).await?);
+        let table = read("table", &self.table_buffer, head).await?;
+        let mut logit_grads = options.dtype.decode(&read("logit_grads", &grads, grads.size()).await?);
         logit_grads.truncate(inputs.logits.len());
         if options.in_place {
             // Padding keeps the caller's logits there; in an output it is 0.
             clear_padding(shape, &mut logit_grads);
         }
         let element_losses = match &losses {
-            Some(losses) => Some(floats(&read(device, queue, "element_losses", losses, bytes).await?)),
+            Some(losses) => {
+                let bytes = size_of_val(inputs.logits) as u64;
+                Some(floats(&read("element_losses", losses, bytes).await?))
+            }
             None => None,
         };
         let binary_counts = match self.binary_counts() {
             Some(counts) => {
                 let size = BinaryCountsKernel::counts_size(&self.config);
-                Some(floats(&read(device, queue, "binary_counts", counts, size).await?))
+                Some(floats(&read("binary_counts", counts, size).await?))
             }
             None => None,
         };
@@ -426,6 +455,54 @@ impl BinaryCrossEntropy {
         inputs: &BinaryInputs<'_>,
     ) -> Result<Validation, HostError> {
         pollster::block_on(self.validate(device, queue, inputs))
+    }
+}
+
+impl BinaryConfig {
+    /// Every buffer that a plan of this config makes, in bytes, by name, before anything is made: as
+    /// [`Config::memory`](crate::Config::memory).
+    pub fn memory(&self) -> Vec<(&'static str, u64)> {
+        let (alignment, of_one) =
+            (self.capabilities().offset_alignment, size_of::<crate::BinaryParams>() as u64);
+        let own: u64 = self
+            .dispatches()
+            .map_or(0, |dispatches| dispatches.iter().map(|&n| params_size(of_one, alignment, n)).sum());
+        let history =
+            match self.spec().pos_weight.needs_counts() && self.spec().counts_over != CountsOver::Batch {
+                true => params_size(size_of::<crate::Params>() as u64, alignment, 1),
+                false => 0,
+            };
+        sizes(self).into_iter().chain([("params", own + history)]).filter(|(_, size)| *size > 0).collect()
+    }
+
+    /// Checks [`BinaryConfig::memory`] against the limits of the device, buffer by buffer. A plan does so before it makes
+    /// any.
+    ///
+    /// # Errors
+    /// [`PlanError::Limit`] with the size and the limit.
+    pub fn check_memory(&self) -> Result<(), PlanError> {
+        let caps = self.capabilities();
+        for (what, got) in self.memory() {
+            // The others are bound whole.
+            let limit =
+                caps.max_buffer_size.min(if what == "params" { u64::MAX } else { caps.max_binding_size });
+            if got > limit {
+                return Err(PlanError::Limit { what, got, limit });
+            }
+        }
+        Ok(())
+    }
+
+    /// Dispatches of each step with parameters of the sigmoid losses' own: counts, weights, denominator, losses.
+    fn dispatches(&self) -> Result<[usize; 4], BindError> {
+        let live = self.spec().pos_weight.needs_counts();
+        let tiles = self.tiles()?.len();
+        Ok([
+            if live { BinaryCountsKernel::dispatches(self)? } else { 0 },
+            usize::from(live),
+            1 + if self.sums_first() { tiles } else { 0 },
+            tiles + 1,
+        ])
     }
 }
 

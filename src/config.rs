@@ -11,6 +11,8 @@ use crate::stats::TelemetryLayout;
 use crate::wgsl::{
     BinaryVariant, CountsVariant, Element, Numbers, PRIVATE_STATS_CLASSES, Stage, Strategy, Variant,
 };
+use std::sync::Arc;
+use std::time::Duration;
 
 /// How logits and gradients are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -151,6 +153,8 @@ pub struct Options {
     pub vectorize: Option<bool>,
     /// Bindings no larger than this, to cut a batch into smaller tiles than the device asks for.
     pub max_binding_size: Option<u64>,
+    /// How long the calls that read back wait for the device; [`READ_TIMEOUT`](crate::READ_TIMEOUT) where `None`.
+    pub timeout: Option<Duration>,
 }
 
 impl Options {
@@ -433,6 +437,39 @@ fn is_dense(shape: &Shape) -> bool {
     shape.inner == 1 && shape.row_stride == shape.classes
 }
 
+/// Texts of the caller's in place of some of the crate's: see [`Config::with_shaders`].
+#[derive(Clone, Default)]
+pub(crate) struct Shaders(Option<Arc<Edit>>);
+
+type Edit = dyn Fn(Stage, &str) -> Option<String> + Send + Sync;
+
+impl Shaders {
+    pub fn new(edit: impl Fn(Stage, &str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(edit)))
+    }
+
+    /// The caller's text for a stage, if there is one.
+    pub fn text(&self, stage: Stage, text: &str) -> Option<String> {
+        self.0.as_ref().and_then(|edit| edit(stage, text))
+    }
+}
+
+impl std::fmt::Debug for Shaders {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "the caller's" } else { "the crate's" })
+    }
+}
+
+impl PartialEq for Shaders {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (None, None) => true,
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
 /// A checked spec and shape, and the variant that the kernels are compiled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -442,6 +479,7 @@ pub struct Config {
     caps: Capabilities,
     variant: Variant,
     why: String,
+    shaders: Shaders,
 }
 
 impl Config {
@@ -470,6 +508,7 @@ impl Config {
     ) -> Result<Self, PlanError> {
         shape.check()?;
         spec.check(shape.classes)?;
+        caps.check_compute()?;
         if let Some(limit) = options.max_binding_size {
             caps.max_binding_size = caps.max_binding_size.min(limit);
         }
@@ -671,7 +710,15 @@ impl Config {
             Some(_) => "asked for".to_owned(),
             None => rule.why(&shape),
         };
-        Ok(Self { spec: spec.clone(), shape, options: *options, caps, variant, why })
+        Ok(Self {
+            spec: spec.clone(),
+            shape,
+            options: *options,
+            caps,
+            variant,
+            why,
+            shaders: Shaders::default(),
+        })
     }
 
     /// The table's choice, which comes first, and what stands before and after it in the table for such devices and
@@ -735,6 +782,20 @@ impl Config {
     /// The device's capabilities, with the caller's own limit on bindings.
     pub fn capabilities(&self) -> &Capabilities {
         &self.caps
+    }
+
+    /// The same with texts of the caller's: `edit` gets each stage and the crate's text, and returns another one, or
+    /// `None` for the crate's. For a work-around of a driver's fault, or to see that a fault is found
+    /// ([`CrossEntropy::self_check`](crate::CrossEntropy::self_check)).
+    ///
+    /// Nothing is known of such a text, so it is compiled with all of wgpu's run-time checks, which cost time; returning
+    /// the crate's own text asks for just these. Its bindings must be the crate's.
+    pub fn with_shaders(self, edit: impl Fn(Stage, &str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self { shaders: Shaders::new(edit), ..self }
+    }
+
+    pub(crate) fn shaders(&self) -> &Shaders {
+        &self.shaders
     }
 
     /// The variant.

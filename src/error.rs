@@ -170,6 +170,15 @@ pub enum PlanError {
         /// The device's limit.
         limit: u64,
     },
+    /// A device without compute shaders.
+    #[error("the device has no compute shaders: it allows {what} 0")]
+    NoCompute {
+        /// The limit that is 0.
+        what: &'static str,
+    },
+    /// The device is lost: the driver gave it up, or somebody destroyed it.
+    #[error("the device is lost")]
+    DeviceLost,
     /// A shader or pipeline that the driver refused.
     #[error("{kernel} did not compile: {message}")]
     Compile {
@@ -270,6 +279,9 @@ pub enum BindError {
         /// The device's limit.
         limit: u64,
     },
+    /// The device is lost: the driver gave it up, or somebody destroyed it.
+    #[error("the device is lost")]
+    DeviceLost,
     /// A buffer or bind group that the device could not make.
     #[error("the device refused a buffer or bind group: {message}")]
     Device {
@@ -421,6 +433,12 @@ pub enum HostError {
         /// What wgpu said.
         message: String,
     },
+    /// The device is lost: the driver gave it up, or somebody destroyed it. A new plan needs a new device.
+    #[error("the device is lost; {name} went with it")]
+    DeviceLost {
+        /// The buffer that was to be read, or the step.
+        name: &'static str,
+    },
     /// The telemetry.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
@@ -428,7 +446,7 @@ pub enum HostError {
     #[error("the device did not finish within {seconds} s")]
     Timeout {
         /// How long it was given.
-        seconds: u64,
+        seconds: f64,
     },
     /// The results could not be read.
     #[error("reading {name} failed: {message}")]

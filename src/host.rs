@@ -4,7 +4,7 @@ use crate::config::Options;
 use crate::error::HostError;
 use crate::inputs::{Inputs, Output, Totals};
 use crate::kernels::TableLayout;
-use crate::pipeline::{Scopes, create_buffer};
+use crate::pipeline::{Scopes, create_buffer, is_lost};
 use crate::plan::{Batch, BoundStep, CrossEntropy};
 use crate::shape::Shape;
 use crate::spec::{ClassWeights, LogitBias, Spec, Targets};
@@ -140,15 +140,20 @@ impl CrossEntropy {
         let refused = scopes.close();
         let grads = submitted?;
         if let Some(message) = refused.await {
-            return Err(HostError::Device { message });
+            return Err(match is_lost(device) {
+                true => HostError::DeviceLost { name: "the step" },
+                false => HostError::Device { message },
+            });
         }
         let (spec, shape) = (self.config().spec(), self.config().shape());
         let options = self.config().options();
         let layout = TableLayout::new(spec, shape);
-        let table = read(device, queue, "table", self.table(), layout.size()).await?;
+        let timeout = options.timeout.unwrap_or(READ_TIMEOUT);
+        let read = |name, buffer, size| read_within(device, queue, name, buffer, size, timeout);
+        let table = read("table", self.table(), layout.size()).await?;
         let totals = Totals::from_bytes(&table).unwrap_or_default();
         let rows = u64::from(shape.rows) * self.config().row_size();
-        let kept = read(device, queue, "row_losses", self.row_losses(), rows).await?;
+        let kept = read("row_losses", self.row_losses(), rows).await?;
         let records: Vec<RowRecord> = if options.keeps_records() { words(&kept) } else { Vec::new() };
         let row_losses = match options.keeps_records() {
             true => records.iter().map(|record| record.loss).collect(),
@@ -160,7 +165,7 @@ impl CrossEntropy {
             Some(_) => Some(self.read_telemetry(device, queue).await?),
             None => None,
         };
-        let grads = read(device, queue, "logit_grads", &grads, grads.size()).await?;
+        let grads = read("logit_grads", &grads, grads.size()).await?;
         let mut logit_grads = options.dtype.decode(&grads);
         logit_grads.truncate(inputs.logits.len());
         if options.in_place {
@@ -170,14 +175,14 @@ impl CrossEntropy {
         let counted = match self.counted() {
             Some(counted) => {
                 let bytes = u64::from(shape.classes) * 4;
-                Some(words(&read(device, queue, "counted", counted, bytes).await?))
+                Some(words(&read("counted", counted, bytes).await?))
             }
             None => None,
         };
         let counts = match self.class_counts() {
             Some(counts) => {
                 let bytes = u64::from(shape.classes) * 4;
-                Some(read(device, queue, "class_counts", counts, bytes).await?)
+                Some(read("class_counts", counts, bytes).await?)
             }
             None => None,
         };
@@ -251,7 +256,7 @@ fn words<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> Vec<T> {
 /// In a browser the future yields; on native back ends it blocks its thread, for at most [`READ_TIMEOUT`].
 ///
 /// # Errors
-/// [`HostError::Timeout`] and [`HostError::Read`].
+/// [`HostError::Timeout`], [`HostError::DeviceLost`] and [`HostError::Read`].
 pub async fn read(
     device: &wgpu::Device,
     queue: &wgpu::Queue,
@@ -259,33 +264,86 @@ pub async fn read(
     buffer: &wgpu::Buffer,
     size: u64,
 ) -> Result<Vec<u8>, HostError> {
+    read_within(device, queue, name, buffer, size, READ_TIMEOUT).await
+}
+
+/// [`read`] with a timeout of the caller's, which begins where the copy has been submitted: some drivers make a submission
+/// wait for the one before. What is still on its way then is dropped when it arrives. In a browser, which
+/// has a watchdog of its own, there is none.
+///
+/// # Errors
+/// As [`read`].
+pub async fn read_within(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    name: &'static str,
+    buffer: &wgpu::Buffer,
+    size: u64,
+    timeout: Duration,
+) -> Result<Vec<u8>, HostError> {
     if size == 0 {
         return Ok(Vec::new());
     }
     let failed = |message: String| HostError::Read { name, message };
+    if size > buffer.size() {
+        return Err(failed(format!("{size} bytes are asked for; it has {}", buffer.size())));
+    }
     let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
     let staging = create_buffer(device, name, size, usage, None)?;
-    let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(name) });
-    encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, size);
     let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();
+    let scopes = Scopes::open(device);
+    let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(name) });
+    encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, staging.size());
     encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, .., move |result| {
         // The receiver is only gone where the read timed out; nobody is left to tell then.
         let _ = sender.send(result);
     });
     let submission = queue.submit([encoder.finish()]);
-    let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(READ_TIMEOUT) };
-    match device.poll(wait) {
-        Ok(_) => {}
-        Err(wgpu::PollError::Timeout) => {
-            return Err(HostError::Timeout { seconds: READ_TIMEOUT.as_secs() });
+    let refused = scopes.close();
+    #[cfg(not(target_family = "wasm"))]
+    let answer = {
+        if let Some(message) = refused.await {
+            return Err(if is_lost(device) { HostError::DeviceLost { name } } else { failed(message) });
         }
-        Err(error) => return Err(failed(error.to_string())),
-    }
-    match receiver.receive().await {
-        Some(Ok(())) => {}
-        Some(Err(error)) => return Err(failed(error.to_string())),
-        None => return Err(failed("the device dropped the request".into())),
-    }
-    let view = staging.get_mapped_range(..).map_err(|error| failed(error.to_string()))?;
+        wait(device, submission, name, timeout)?;
+        // The callback has run by now, or never will: nothing here may wait for it.
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match std::pin::pin!(receiver.receive()).poll(&mut context) {
+            std::task::Poll::Ready(answer) => answer,
+            std::task::Poll::Pending => None,
+        }
+    };
+    #[cfg(target_family = "wasm")]
+    let answer = {
+        let _ = (submission, timeout);
+        let answer = receiver.receive().await;
+        if let Some(message) = refused.await {
+            return Err(failed(message));
+        }
+        answer
+    };
+    // wgpu has told the scopes of every failure but one.
+    let lost = HostError::DeviceLost { name };
+    let Some(Ok(())) = answer else { return Err(lost) };
+    let view = staging.get_mapped_range(..).map_err(|_| lost)?;
     Ok(view[..size as usize].to_vec())
+}
+
+/// Waits for a submission.
+#[cfg(not(target_family = "wasm"))]
+fn wait(
+    device: &wgpu::Device,
+    submission: wgpu::SubmissionIndex,
+    name: &'static str,
+    timeout: Duration,
+) -> Result<(), HostError> {
+    let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(timeout) };
+    // Where the driver loses the device meanwhile, wgpu 30 panics.
+    let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| device.poll(wait)));
+    match polled {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(wgpu::PollError::Timeout)) => Err(HostError::Timeout { seconds: timeout.as_secs_f64() }),
+        // A submission that was never made: only a lost device takes none.
+        Ok(Err(wgpu::PollError::WrongSubmissionIndex(..))) | Err(_) => Err(HostError::DeviceLost { name }),
+    }
 }

@@ -49,7 +49,7 @@ pub use flow::{FlowDispatch, Slot, Visits, flow};
 pub use history::CountHistory;
 #[cfg(not(target_family = "wasm"))]
 pub use host::compute_blocking;
-pub use host::{READ_TIMEOUT, compute, read};
+pub use host::{READ_TIMEOUT, compute, read, read_within};
 pub use inputs::{Inputs, Output, Totals, sample_weights_len};
 pub use pipeline::{Bound, Capabilities, Params, Tile, tiles_of_logits, tiles_of_rows};
 pub use plan::{Batch, BoundStep, CrossEntropy};

@@ -3,7 +3,7 @@
 //! What all kernels share. A kernel says which stages it has and which buffer goes to which binding; here the
 //! rest is done.
 
-use crate::config::Config;
+use crate::config::{Config, Shaders};
 use crate::error::{BindError, PlanError};
 use crate::shape::Shape;
 use crate::wgsl::{self, Binding, Element, Source, Stage};
@@ -157,6 +157,21 @@ impl Capabilities {
         }
     }
 
+    /// Checks that there are compute shaders at all: an adapter without them has limits of 0.
+    pub(crate) fn check_compute(&self) -> Result<(), PlanError> {
+        let limits = [
+            ("workgroups of", u64::from(self.max_workgroup_size)),
+            ("storage buffers:", u64::from(self.max_storage_buffers)),
+            ("storage bindings of", self.max_binding_size),
+            ("storage bindings at multiples of", u64::from(self.offset_alignment)),
+            ("grids of", u64::from(self.max_groups)),
+        ];
+        match limits.into_iter().find(|(_, limit)| *limit == 0) {
+            Some((what, _)) => Err(PlanError::NoCompute { what }),
+            None => Ok(()),
+        }
+    }
+
     /// Bytes of data that a binding holds for sure, wherever in its buffer the data starts. At most 2 GiB, so
     /// that a word's index in a binding stays far below 2^32 even as a byte offset.
     pub(crate) fn usable_binding(&self) -> u64 {
@@ -173,6 +188,31 @@ pub struct Tile {
     pub rows: u32,
 }
 
+/// How a batch is cut into tiles, of which there may be billions where shapes are hopeless.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tiling {
+    rows: u32,
+    step: u32,
+}
+
+impl Tiling {
+    fn new(rows: u32, rows_at_most: u64) -> Self {
+        Self { rows, step: u32::try_from(rows_at_most).unwrap_or(u32::MAX) }
+    }
+
+    /// How many tiles.
+    pub fn len(self) -> usize {
+        self.rows.div_ceil(self.step) as usize
+    }
+
+    /// The tiles.
+    pub fn iter(self) -> impl Iterator<Item = Tile> {
+        let Self { rows, step } = self;
+        let tile = move |first_row| Tile { first_row, rows: step.min(rows - first_row) };
+        (0..rows).step_by(step as usize).map(tile)
+    }
+}
+
 /// Cuts a batch into tiles whose logits, and whatever else has up to `row_bytes` bytes a row, fit one binding.
 ///
 /// A tile is a multiple of `group` rows where `group` is above 1.
@@ -185,6 +225,16 @@ pub fn tiles_of_logits(
     row_bytes: u64,
     group: u32,
 ) -> Result<Vec<Tile>, BindError> {
+    tiling_of_logits(shape, caps, row_bytes, group).map(|tiling| tiling.iter().collect())
+}
+
+/// The same without a list.
+pub(crate) fn tiling_of_logits(
+    shape: &Shape,
+    caps: &Capabilities,
+    row_bytes: u64,
+    group: u32,
+) -> Result<Tiling, BindError> {
     let words = caps.usable_binding() / 4;
     // A tile is a number of blocks: rows, or outer blocks of `inner` rows. The last one needs no padding.
     let last = u64::from(shape.classes) * u64::from(shape.inner);
@@ -201,7 +251,7 @@ pub fn tiles_of_logits(
     }
     let rows = rows_by_logits.min(rows_by_rows);
     if u64::from(shape.rows) <= rows {
-        return Ok(tiles(shape.rows, rows));
+        return Ok(Tiling::new(shape.rows, rows));
     }
     // Whole groups of whole blocks.
     let (inner, group) = (u64::from(shape.inner), u64::from(group));
@@ -210,7 +260,7 @@ pub fn tiles_of_logits(
         let need = unit.div_ceil(inner) * u64::from(shape.row_stride) * 4;
         return Err(BindError::BindingSize { name: "logits", need, limit: caps.max_binding_size });
     }
-    Ok(tiles(shape.rows, rows / unit * unit))
+    Ok(Tiling::new(shape.rows, rows / unit * unit))
 }
 
 fn gcd(a: u64, b: u64) -> u64 {
@@ -220,17 +270,14 @@ fn gcd(a: u64, b: u64) -> u64 {
 /// Cuts a batch into tiles for a kernel that sees `bytes` bytes a row and works in groups of
 /// [`wgsl::ROWS_PER_GROUP`] rows. No group is ever cut.
 pub fn tiles_of_rows(rows: u32, caps: &Capabilities, bytes: u64) -> Vec<Tile> {
-    let group = u64::from(wgsl::ROWS_PER_GROUP);
-    let rows_at_most = (caps.usable_binding() / bytes / group * group).max(group);
-    tiles(rows, rows_at_most)
+    tiling_of_rows(rows, caps, bytes).iter().collect()
 }
 
-fn tiles(rows: u32, rows_at_most: u64) -> Vec<Tile> {
-    let step = u32::try_from(rows_at_most).unwrap_or(u32::MAX);
-    (0..rows)
-        .step_by(step as usize)
-        .map(|first_row| Tile { first_row, rows: step.min(rows - first_row) })
-        .collect()
+/// The same without a list.
+pub(crate) fn tiling_of_rows(rows: u32, caps: &Capabilities, bytes: u64) -> Tiling {
+    let group = u64::from(wgsl::ROWS_PER_GROUP);
+    let rows_at_most = (caps.usable_binding() / bytes / group * group).max(group);
+    Tiling::new(rows, rows_at_most)
 }
 
 /// A checked range of a buffer, by name.
@@ -314,7 +361,8 @@ impl Program {
     pub fn new(device: &wgpu::Device, stage: Stage, config: &Config) -> Result<Self, PlanError> {
         let variant = config.variant_of(stage);
         let source = wgsl::source(stage, &variant);
-        Self::from_source(device, stage, *config.capabilities(), variant.workgroup_size, source)
+        let (caps, shaders) = (*config.capabilities(), config.shaders());
+        Self::from_source(device, stage, caps, variant.workgroup_size, source, shaders)
     }
 
     /// The same from a text made elsewhere.
@@ -324,6 +372,7 @@ impl Program {
         caps: Capabilities,
         workgroup_size: u32,
         source: Source,
+        shaders: &Shaders,
     ) -> Result<Self, PlanError> {
         let buffers = source.bindings.len() as u64;
         if buffers > u64::from(caps.max_storage_buffers) {
@@ -337,7 +386,14 @@ impl Program {
         let kernel = stage.file();
         let label = format!("wgpu_cross_entropy.{}", kernel.trim_end_matches(".wgsl").replace('/', "."));
         let (made, refused) = scoped(device, || {
-            let module = create_module(device, &label, source.text);
+            let module = match shaders.text(stage, &source.text) {
+                // Of the caller's text nothing is known: it is compiled with all checks.
+                Some(text) => device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                    label: Some(&label),
+                    source: wgpu::ShaderSource::Wgsl(text.into()),
+                }),
+                None => create_module(device, &label, source.text),
+            };
             let entries: Vec<_> = source
                 .bindings
                 .iter()
@@ -377,6 +433,7 @@ impl Program {
             (pipeline, layout)
         });
         match refused {
+            Some(_) if is_lost(device) => Err(PlanError::DeviceLost),
             Some(message) => Err(PlanError::Compile { kernel, message }),
             None => Ok(Self { stage, caps, pipeline: made.0, layout: made.1, bindings: source.bindings }),
         }
@@ -503,9 +560,10 @@ impl Bound {
         if planned.is_empty() {
             return Ok(Self::default());
         }
-        let align = u64::from(device.limits().min_storage_buffer_offset_alignment);
+        let align = device.limits().min_storage_buffer_offset_alignment;
         let largest = planned.iter().map(|planned| planned.params.len()).max().unwrap_or_default();
-        let stride = (largest as u64).next_multiple_of(align);
+        let stride = params_size(largest as u64, align, 1);
+        let mut mapped = true;
         let (made, refused) = scoped(device, || {
             let buffer = device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("wgpu_cross_entropy.params"),
@@ -519,8 +577,9 @@ impl Bound {
                 .map(|(planned, number)| {
                     let at = number * stride;
                     let size = planned.params.len() as u64;
-                    if let Ok(mut view) = buffer.get_mapped_range_mut(at..at + size) {
-                        view.copy_from_slice(&planned.params);
+                    match buffer.get_mapped_range_mut(at..at + size) {
+                        Ok(mut view) => view.copy_from_slice(&planned.params),
+                        Err(_) => mapped = false,
                     }
                     let entries: Vec<_> = planned
                         .bound
@@ -551,6 +610,7 @@ impl Bound {
             dispatches
         });
         match refused {
+            _ if !mapped && is_lost(device) => Err(BindError::DeviceLost),
             Some(message) => Err(BindError::Device { message }),
             None => Ok(Self { dispatches: made }),
         }
@@ -571,6 +631,11 @@ impl Bound {
     }
 }
 
+/// Bytes of the parameters of so many dispatches: each starts where a binding may.
+pub(crate) fn params_size(of_one: u64, offset_alignment: u32, dispatches: usize) -> u64 {
+    of_one.next_multiple_of(offset_alignment.into()) * dispatches as u64
+}
+
 /// Runs `make` and returns what wgpu had to say against it, without a word reaching the caller's own error handler.
 fn scoped<T>(device: &wgpu::Device, make: impl FnOnce() -> T) -> (T, Option<String>) {
     #[cfg(not(target_family = "wasm"))]
@@ -586,6 +651,31 @@ fn scoped<T>(device: &wgpu::Device, make: impl FnOnce() -> T) -> (T, Option<Stri
         let _ = device;
         (make(), None)
     }
+}
+
+/// Whether the device is lost: a buffer is none then, though there is memory. (The callback that would be told is the
+/// caller's.)
+#[cfg(not(target_family = "wasm"))]
+pub(crate) fn is_lost(device: &wgpu::Device) -> bool {
+    let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("wgpu_cross_entropy.alive"),
+        size: 4,
+        usage: wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: true,
+    });
+    let mapped = buffer.get_mapped_range_mut(..).is_ok();
+    buffer.unmap();
+    drop(validation);
+    let memory = pollster::block_on(memory.pop()).is_none();
+    memory && !mapped
+}
+
+/// In a browser lost devices go on as if nothing were wrong.
+#[cfg(target_family = "wasm")]
+pub(crate) fn is_lost(_device: &wgpu::Device) -> bool {
+    false
 }
 
 /// Error scopes around what is done while they are open. Fields are dropped in the reverse order of pushing, which is
@@ -628,6 +718,7 @@ pub(crate) fn create_buffer(
         return Err(PlanError::Limit { what: name, got: size, limit });
     }
     let size = size.max(4).next_multiple_of(4);
+    let mut mapped = true;
     let (buffer, refused) = scoped(device, || {
         let buffer = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(name),
@@ -636,14 +727,16 @@ pub(crate) fn create_buffer(
             mapped_at_creation: contents.is_some(),
         });
         if let Some(contents) = contents {
-            if let Ok(mut view) = buffer.get_mapped_range_mut(..) {
-                view.slice(..contents.len()).copy_from_slice(contents);
+            match buffer.get_mapped_range_mut(..) {
+                Ok(mut view) => view.slice(..contents.len()).copy_from_slice(contents),
+                Err(_) => mapped = false,
             }
             buffer.unmap();
         }
         buffer
     });
     match refused {
+        _ if !mapped && is_lost(device) => Err(PlanError::DeviceLost),
         Some(message) => Err(PlanError::Allocate { name, size, message }),
         None => Ok(buffer),
     }

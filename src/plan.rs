@@ -3,13 +3,13 @@
 use crate::config::{Config, Options};
 use crate::error::{BindError, HistoryError, HostError, PlanError, TelemetryError};
 use crate::history::CountHistory;
-use crate::host::read;
+use crate::host::{READ_TIMEOUT, read, read_within};
 use crate::kernels::{
     ClassCountsBuffers, ClassCountsKernel, ClassWeightsBuffers, ClassWeightsKernel, CrossEntropyBuffers,
     CrossEntropyKernel, DenominatorBuffers, DenominatorKernel, LossTotalBuffers, LossTotalKernel,
     TableLayout,
 };
-use crate::pipeline::{Bound, create_buffer, tiles_of_logits};
+use crate::pipeline::{Bound, Params, create_buffer, params_size, tiles_of_logits};
 use crate::shape::Shape;
 use crate::spec::{CountsOver, Spec};
 use crate::stats::ClassStats;
@@ -100,17 +100,20 @@ impl CrossEntropy {
         shape: Shape,
         options: &Options,
     ) -> Result<Self, PlanError> {
-        let config = Config::new(device, spec, shape, options)?;
+        Self::with_config(device, Config::new(device, spec, shape, options)?)
+    }
+
+    /// The same for a config, whose [`Config::memory`] one may have looked at before, or which has shaders of the caller's
+    /// ([`Config::with_shaders`]). It is to be one of this device.
+    ///
+    /// # Errors
+    /// As [`CrossEntropy::new`].
+    pub fn with_config(device: &wgpu::Device, config: Config) -> Result<Self, PlanError> {
+        config.check_memory()?;
+        let (spec, shape) = (config.spec(), *config.shape());
         let live = spec.needs_counts();
         let layout = TableLayout::new(spec, &shape);
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        let sizes = sizes(&config);
-        for (name, size) in sizes {
-            let limit = device.limits().max_buffer_size;
-            if size > limit {
-                return Err(PlanError::Limit { what: name, got: size, limit });
-            }
-        }
         let [
             table,
             row_losses,
@@ -122,13 +125,7 @@ impl CrossEntropy {
             history,
             counted,
             ..,
-        ] = sizes;
-        let limit = config.capabilities().max_binding_size;
-        for (name, size) in [table, telemetry] {
-            if size > limit {
-                return Err(PlanError::Limit { what: name, got: size, limit });
-            }
-        }
+        ] = sizes(&config);
         let make = |(name, size): (&'static str, u64)| create_buffer(device, name, size, usage, None);
         Ok(Self {
             class_counts: live.then(|| ClassCountsKernel::new(device, &config)).transpose()?,
@@ -288,7 +285,8 @@ impl CrossEntropy {
         let (Some(buffer), Some(layout)) = (&self.telemetry_buffer, self.config.telemetry_layout()) else {
             return Err(TelemetryError::Off.into());
         };
-        let bytes = read(device, queue, "telemetry", buffer, layout.size()).await?;
+        let timeout = self.config.options().timeout.unwrap_or(READ_TIMEOUT);
+        let bytes = read_within(device, queue, "telemetry", buffer, layout.size(), timeout).await?;
         let (classes, confusion) = (self.config.shape().classes, self.config.options().confusion);
         Ok(ClassStats::from_bytes(classes, confusion, &bytes)?)
     }
@@ -348,9 +346,9 @@ impl CrossEntropy {
         }
     }
 
-    /// Every buffer that the plan holds, in bytes, by name.
+    /// Every buffer that the plan makes, in bytes, by name: as [`Config::memory`] says it beforehand.
     pub fn memory(&self) -> Vec<(&'static str, u64)> {
-        sizes(&self.config).into_iter().filter(|(_, size)| *size > 0).collect()
+        self.config.memory()
     }
 
     /// What was chosen and why, and what a step moves, in a few lines for a person.
@@ -388,6 +386,51 @@ impl CrossEntropy {
             self.memory().iter().map(|(_, size)| size).sum::<u64>(),
             tiles * self.config.dispatches_a_tile(),
         )
+    }
+}
+
+impl Config {
+    /// Every buffer that a plan of this config makes, in bytes, by name, before anything is made; the last, `params`, is of
+    /// one [`BoundStep`], where each dispatch finds its parameters. Logits, gradients and whatever else comes with the
+    /// batch are the caller's: a step needs no other memory.
+    ///
+    /// While a plan is made, wgpu holds what it writes to new buffers (`table`, `history`, `params`) once more, up to the
+    /// end of the next submission.
+    pub fn memory(&self) -> Vec<(&'static str, u64)> {
+        let params: u64 = self.dispatches().map_or(0, |dispatches| {
+            let alignment = self.capabilities().offset_alignment;
+            dispatches.iter().map(|&n| params_size(size_of::<Params>() as u64, alignment, n)).sum()
+        });
+        sizes(self).into_iter().chain([("params", params)]).filter(|(_, size)| *size > 0).collect()
+    }
+
+    /// Checks [`Config::memory`] against the limits of the device, buffer by buffer. A plan does so before it makes any.
+    ///
+    /// # Errors
+    /// [`PlanError::Limit`] with the size and the limit.
+    pub fn check_memory(&self) -> Result<(), PlanError> {
+        let caps = self.capabilities();
+        for (what, got) in self.memory() {
+            // The others are bound whole.
+            let tiled = matches!(what, "row_losses" | "row_stats" | "params");
+            let limit = caps.max_buffer_size.min(if tiled { u64::MAX } else { caps.max_binding_size });
+            if got > limit {
+                return Err(PlanError::Limit { what, got, limit });
+            }
+        }
+        Ok(())
+    }
+
+    /// Dispatches of each step of the flow.
+    fn dispatches(&self) -> Result<[usize; 5], BindError> {
+        let live = self.spec().needs_counts();
+        Ok([
+            if live { ClassCountsKernel::dispatches(self)? } else { 0 },
+            if live { ClassWeightsKernel::dispatches(self) } else { 0 },
+            DenominatorKernel::dispatches(self)?,
+            CrossEntropyKernel::dispatches(self)?,
+            LossTotalKernel::dispatches(self),
+        ])
     }
 }
 

@@ -59,6 +59,10 @@ impl BinaryCountsKernel {
         Bound::new(device, self.plan(buffers)?)
     }
 
+    pub(crate) fn dispatches(config: &BinaryConfig) -> Result<usize, BindError> {
+        Ok(tiles(config)?.len() + 1)
+    }
+
     pub(crate) fn plan(&self, buffers: &BinaryCountsBuffers<'_>) -> Result<Vec<Planned>, BindError> {
         let config = &self.config;
         let (columns, by_column) = (config.shape().classes, per_column(config));
@@ -70,14 +74,8 @@ impl BinaryCountsKernel {
         let width = config.variant_of(Stage::BinaryCountsRows).workgroup_size;
         let column_groups = config.factor_pairs().div_ceil(width);
         let positions = positions_per_group(by_column);
-        // Where counts are by column a tile is of whole rows, class-first of whole blocks of rows.
-        let group = match by_column {
-            true => config.rows_of_whole_blocks(positions).and_then(|rows| rows.checked_mul(columns)),
-            false => Some(positions),
-        };
-        let tiles = config.tiles_of(group.unwrap_or(u32::MAX))?;
         let mut planned = Vec::new();
-        for tile in tiles {
+        for tile in tiles(config)? {
             let mut params = config.params(&tile);
             let per_position = if by_column { columns } else { 1 };
             params.positions = tile.elements / per_position;
@@ -104,4 +102,16 @@ fn per_column(config: &BinaryConfig) -> bool {
 fn blocks(config: &BinaryConfig) -> u32 {
     let positions = if per_column(config) { config.shape().rows } else { config.elements() };
     positions.div_ceil(positions_per_group(per_column(config)))
+}
+
+fn tiles(config: &BinaryConfig) -> Result<Vec<ElementTile>, BindError> {
+    let positions = positions_per_group(per_column(config));
+    // Where counts are by column a tile is of whole rows, class-first of whole blocks of rows.
+    let group = match per_column(config) {
+        true => {
+            config.rows_of_whole_blocks(positions).and_then(|rows| rows.checked_mul(config.shape().classes))
+        }
+        false => Some(positions),
+    };
+    config.tiles_of(group.unwrap_or(u32::MAX))
 }

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::config::Config;
 use crate::error::{BindError, PlanError};
-use crate::pipeline::{Bound, Planned, Program, Region, Tile, tiles_of_logits, tiles_of_rows};
+use crate::pipeline::{Bound, Planned, Program, Region, Tile, Tiling, tiling_of_logits, tiling_of_rows};
 use crate::spec::Targets;
 use crate::wgsl::{PRIVATE_CLASSES, SOFT_MASS_ROWS, Stage};
 
@@ -74,6 +74,10 @@ impl ClassCountsKernel {
         Bound::new(device, self.plan(buffers)?)
     }
 
+    pub(crate) fn dispatches(config: &Config) -> Result<usize, BindError> {
+        Ok(tiling(config)?.len() + 1 + usize::from(config.spec().counts_are_mass()))
+    }
+
     pub(crate) fn plan(&self, buffers: &ClassCountsBuffers<'_>) -> Result<Vec<Planned>, BindError> {
         let config = &self.config;
         let (shape, spec) = (config.shape(), config.spec());
@@ -97,12 +101,7 @@ impl ClassCountsKernel {
         let class_groups = u64::from(classes.div_ceil(size));
         let cleared = [("CLASS_COUNTS", mass.unwrap_or(counts))];
         let mut planned = vec![self.clear.plan(config.params(&whole), class_groups, &cleared)?];
-        let tiles = match spec.targets {
-            Targets::Labels => tiles_of_rows(shape.rows, config.capabilities(), 4),
-            Targets::TwoHot => tiles_of_rows(shape.rows, config.capabilities(), 12),
-            Targets::Soft => tiles_of_logits(shape, config.capabilities(), 4, 1)?,
-        };
-        for tile in tiles {
+        for tile in tiling(config)?.iter() {
             let mut regions = vec![targets_of_tile(config, &targets, &tile)];
             regions.push(mass.map_or(("CLASS_COUNTS", counts), |mass| ("MASS", mass)));
             if let Some(weights) = &weights {
@@ -120,4 +119,13 @@ impl ClassCountsKernel {
         }
         Ok(planned)
     }
+}
+
+fn tiling(config: &Config) -> Result<Tiling, BindError> {
+    let (shape, caps) = (config.shape(), config.capabilities());
+    Ok(match config.spec().targets {
+        Targets::Labels => tiling_of_rows(shape.rows, caps, 4),
+        Targets::TwoHot => tiling_of_rows(shape.rows, caps, 12),
+        Targets::Soft => tiling_of_logits(shape, caps, 4, 1)?,
+    })
 }

@@ -1,7 +1,7 @@
 //! `class_weights`: from counts to weights, in the table; and from the counts of a batch to those of many.
 
 use super::{optional, table_region};
-use crate::config::Config;
+use crate::config::{Config, Shaders};
 use crate::error::{BindError, PlanError};
 use crate::history::CountHistory;
 use crate::pipeline::{Bound, Params, Planned, Program, Region, Tile};
@@ -38,7 +38,14 @@ impl ClassWeightsKernel {
         let (over, mass) = (config.spec().live_counts.over, config.spec().counts_are_mass());
         Ok(Self {
             config: config.clone(),
-            history: HistoryProgram::new(device, config.capabilities(), over, mass, config.shape().classes)?,
+            history: HistoryProgram::new(
+                device,
+                config.capabilities(),
+                over,
+                mass,
+                config.shape().classes,
+                config.shaders(),
+            )?,
             weights: Program::new(device, Stage::ClassWeights, config)?,
         })
     }
@@ -49,6 +56,10 @@ impl ClassWeightsKernel {
     /// [`BindError`] names the buffer, what was expected and what came.
     pub fn bind(&self, device: &wgpu::Device, buffers: &ClassWeightsBuffers<'_>) -> Result<Bound, BindError> {
         Bound::new(device, self.plan(buffers)?)
+    }
+
+    pub(crate) fn dispatches(config: &Config) -> usize {
+        1 + usize::from(config.spec().live_counts.over != CountsOver::Batch)
     }
 
     pub(crate) fn plan(&self, buffers: &ClassWeightsBuffers<'_>) -> Result<Vec<Planned>, BindError> {
@@ -92,6 +103,7 @@ impl HistoryProgram {
         over: CountsOver,
         mass: bool,
         counters: u32,
+        shaders: &Shaders,
     ) -> Result<Option<Self>, PlanError> {
         if over == CountsOver::Batch {
             return Ok(None);
@@ -102,8 +114,14 @@ impl HistoryProgram {
             ..wgsl::Variant::default()
         };
         let source = wgsl::source(Stage::CountHistory, &variant);
-        let program =
-            Program::from_source(device, Stage::CountHistory, *caps, variant.workgroup_size, source)?;
+        let program = Program::from_source(
+            device,
+            Stage::CountHistory,
+            *caps,
+            variant.workgroup_size,
+            source,
+            shaders,
+        )?;
         Ok(Some(Self { program, over, counters }))
     }
 

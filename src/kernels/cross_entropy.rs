@@ -8,7 +8,7 @@ use super::{
 };
 use crate::config::Config;
 use crate::error::{BindError, PlanError};
-use crate::pipeline::{Bound, Planned, RowProgram, create_buffer, tiles_of_logits};
+use crate::pipeline::{Bound, Planned, RowProgram, Tiling, create_buffer, tiling_of_logits};
 use crate::wgsl::{Stage, Strategy};
 
 /// What [`CrossEntropyKernel`] works on.
@@ -93,6 +93,14 @@ impl CrossEntropyKernel {
         Bound::new(device, self.plan(buffers)?)
     }
 
+    pub(crate) fn dispatches(config: &Config) -> Result<usize, BindError> {
+        match config.variant().strategy {
+            Strategy::Split => Ok(CrossEntropyForwardKernel::dispatches(config)?
+                + CrossEntropyBackwardKernel::dispatches(config)?),
+            _ => tiling(config).map(Tiling::len),
+        }
+    }
+
     pub(crate) fn plan(&self, buffers: &CrossEntropyBuffers<'_>) -> Result<Vec<Planned>, BindError> {
         let config = &self.config;
         let bytes = config.options().dtype.bytes();
@@ -110,7 +118,7 @@ impl CrossEntropyKernel {
             }
         };
         let mut planned = Vec::new();
-        for tile in tiles_of_logits(config.shape(), config.capabilities(), config.row_size().max(12), 1)? {
+        for tile in tiling(config)?.iter() {
             let mut regions = vec![
                 ("LOGITS", logits_of_tile(config, &logits, &tile, bytes)),
                 targets_of_tile(config, &targets, &tile),
@@ -158,4 +166,8 @@ impl CrossEntropyKernel {
         })?);
         Ok(planned)
     }
+}
+
+fn tiling(config: &Config) -> Result<Tiling, BindError> {
+    tiling_of_logits(config.shape(), config.capabilities(), config.row_size().max(12), 1)
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::config::Config;
 use crate::error::{BindError, PlanError};
-use crate::pipeline::{Bound, Planned, RowProgram, tiles_of_logits};
+use crate::pipeline::{Bound, Planned, RowProgram, Tiling, tiling_of_logits};
 use crate::wgsl::Stage;
 
 /// What [`CrossEntropyBackwardKernel`] works on.
@@ -58,6 +58,10 @@ impl CrossEntropyBackwardKernel {
         Bound::new(device, self.plan(buffers)?)
     }
 
+    pub(crate) fn dispatches(config: &Config) -> Result<usize, BindError> {
+        tiling(config).map(Tiling::len)
+    }
+
     pub(crate) fn plan(&self, buffers: &CrossEntropyBackwardBuffers<'_>) -> Result<Vec<Planned>, BindError> {
         let config = &self.config;
         let bytes = config.options().dtype.bytes();
@@ -69,7 +73,7 @@ impl CrossEntropyBackwardKernel {
         let stats = per_row("row_stats", config, &buffers.row_stats, 32)?.aligned_to(16)?;
         let program = self.program.for_regions(&[Some(&logits), grads.as_ref()])?;
         let mut planned = Vec::new();
-        for tile in tiles_of_logits(config.shape(), config.capabilities(), 32, 1)? {
+        for tile in tiling(config)?.iter() {
             let mut regions = vec![
                 ("LOGITS", logits_of_tile(config, &logits, &tile, bytes)),
                 targets_of_tile(config, &targets, &tile),
@@ -87,4 +91,8 @@ impl CrossEntropyBackwardKernel {
         }
         Ok(planned)
     }
+}
+
+fn tiling(config: &Config) -> Result<Tiling, BindError> {
+    tiling_of_logits(config.shape(), config.capabilities(), 32, 1)
 }

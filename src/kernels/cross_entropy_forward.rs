@@ -6,7 +6,7 @@ use super::{
 };
 use crate::config::Config;
 use crate::error::{BindError, PlanError};
-use crate::pipeline::{Bound, Planned, Program, Region, RowProgram, create_buffer, tiles_of_logits};
+use crate::pipeline::{Bound, Planned, Program, Region, RowProgram, Tiling, create_buffer, tiling_of_logits};
 use crate::wgsl::{Stage, Strategy};
 
 /// What [`CrossEntropyForwardKernel`] works on.
@@ -88,14 +88,27 @@ impl CrossEntropyForwardKernel {
         let variant = config.variant();
         let shares = match variant.strategy {
             Strategy::Split => {
-                let tiles =
-                    tiles_of_logits(config.shape(), config.capabilities(), Self::row_bytes(config), 1);
-                let rows = tiles.map_or(0, |tiles| tiles.first().map_or(0, |tile| tile.rows));
+                let first = Self::tiling(config).map(|tiling| tiling.iter().next());
+                let rows = first.map_or(0, |tile| tile.map_or(0, |tile| tile.rows));
                 u64::from(rows) * u64::from(variant.splits) * Self::SHARE_SIZE
             }
             _ => 0,
         };
         [("row_shares", shares), ("row_moments", if variant.general { shares } else { 0 })]
+    }
+
+    fn tiling(config: &Config) -> Result<Tiling, BindError> {
+        tiling_of_logits(config.shape(), config.capabilities(), Self::row_bytes(config), 1)
+    }
+
+    pub(crate) fn dispatches(config: &Config) -> Result<usize, BindError> {
+        let variant = config.variant();
+        let of_tile = match variant.strategy {
+            // The shares, their moments, what they make together.
+            Strategy::Split => 2 + usize::from(variant.general),
+            _ => 1,
+        };
+        Ok(Self::tiling(config)?.len() * of_tile)
     }
 
     /// Bytes of the largest thing that is kept of a row.
@@ -130,7 +143,7 @@ impl CrossEntropyForwardKernel {
         let losses = row_losses_region(config, &buffers.row_losses)?;
         let stats = per_row("row_stats", config, &buffers.row_stats, Self::ROW_STATS_SIZE)?.aligned_to(16)?;
         let mut planned = Vec::new();
-        for tile in tiles_of_logits(config.shape(), config.capabilities(), Self::row_bytes(config), 1)? {
+        for tile in Self::tiling(config)?.iter() {
             let mut regions = vec![
                 ("LOGITS", logits_of_tile(config, &logits, &tile, bytes)),
                 targets_of_tile(config, &targets, &tile),

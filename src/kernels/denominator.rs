@@ -5,7 +5,7 @@ use super::{
 };
 use crate::config::Config;
 use crate::error::{BindError, PlanError};
-use crate::pipeline::{Bound, Planned, Program, Region, Tile, tiles_of_logits, tiles_of_rows};
+use crate::pipeline::{Bound, Planned, Program, Region, Tile, Tiling, tiling_of_logits, tiling_of_rows};
 use crate::spec::Targets;
 use crate::wgsl::{ROWS_PER_GROUP, SOFT_ROWS_PER_GROUP, Stage};
 
@@ -20,9 +20,14 @@ fn rows_per_partial(targets: Targets) -> u32 {
     }
 }
 
-/// Tiles of soft targets that cut no partial sum.
-fn tiles_of_targets(config: &Config) -> Result<Vec<Tile>, BindError> {
-    tiles_of_logits(config.shape(), config.capabilities(), 4, SOFT_ROWS_PER_GROUP)
+/// Tiles of targets that cut no partial sum.
+fn tiling(config: &Config) -> Result<Tiling, BindError> {
+    let (shape, caps) = (config.shape(), config.capabilities());
+    Ok(match config.spec().targets {
+        Targets::Soft => tiling_of_logits(shape, caps, 4, SOFT_ROWS_PER_GROUP)?,
+        Targets::Labels => tiling_of_rows(shape.rows, caps, 4),
+        Targets::TwoHot => tiling_of_rows(shape.rows, caps, 12),
+    })
 }
 
 /// What [`DenominatorKernel`] works on.
@@ -78,6 +83,10 @@ impl DenominatorKernel {
         Bound::new(device, self.plan(buffers)?)
     }
 
+    pub(crate) fn dispatches(config: &Config) -> Result<usize, BindError> {
+        Ok(tiling(config)?.len() + 1)
+    }
+
     pub(crate) fn plan(&self, buffers: &DenominatorBuffers<'_>) -> Result<Vec<Planned>, BindError> {
         let config = &self.config;
         let rows = config.shape().rows;
@@ -90,13 +99,8 @@ impl DenominatorKernel {
         let need = Self::partials_size(kind, rows);
         let partials = Region::new("partials", &buffers.partials, need, || format!("{rows} rows"))?;
         let groups = |rows: u32| rows.div_ceil(rows_per_partial(kind));
-        let tiles = match kind {
-            Targets::Soft => tiles_of_targets(config)?,
-            Targets::Labels => tiles_of_rows(rows, config.capabilities(), 4),
-            Targets::TwoHot => tiles_of_rows(rows, config.capabilities(), 12),
-        };
         let mut planned = Vec::new();
-        for tile in tiles {
+        for tile in tiling(config)?.iter() {
             let mut regions =
                 vec![targets_of_tile(config, &targets, &tile), ("PARTIALS", partials), ("TABLE", table)];
             if let Some(weights) = &weights {

@@ -3,7 +3,7 @@
 use super::{optional, row_groups, row_losses_region, table_region};
 use crate::config::Config;
 use crate::error::{BindError, PlanError};
-use crate::pipeline::{Bound, Planned, Program, Region, Tile, tiles_of_rows};
+use crate::pipeline::{Bound, Planned, Program, Region, Tile, Tiling, tiling_of_rows};
 use crate::wgsl::Stage;
 
 /// Bytes of one partial sum: `Sums` in `shaders/parts/loss_sums.wgsl`.
@@ -62,6 +62,10 @@ impl LossTotalKernel {
         Bound::new(device, self.plan(buffers)?)
     }
 
+    pub(crate) fn dispatches(config: &Config) -> usize {
+        tiling(config).len() * (1 + usize::from(config.telemetry_layout().is_some())) + 1
+    }
+
     pub(crate) fn plan(&self, buffers: &LossTotalBuffers<'_>) -> Result<Vec<Planned>, BindError> {
         let config = &self.config;
         let rows = config.shape().rows;
@@ -75,7 +79,7 @@ impl LossTotalKernel {
             Region::new("partials", &buffers.partials, Self::partials_size(rows), || format!("{rows} rows"))?;
         let mut planned = Vec::new();
         let size = config.row_size();
-        for tile in tiles_of_rows(rows, config.capabilities(), size) {
+        for tile in tiling(config).iter() {
             let losses = ("ROW_LOSSES", losses.rows(&tile, size));
             let groups = u64::from(row_groups(tile.rows));
             let mut params = config.params(&tile);
@@ -90,4 +94,8 @@ impl LossTotalKernel {
         planned.push(self.finish.plan(params, 1, &[("PARTIALS", partials), ("TABLE", table)])?);
         Ok(planned)
     }
+}
+
+fn tiling(config: &Config) -> Tiling {
+    tiling_of_rows(config.shape().rows, config.capabilities(), config.row_size())
 }
