@@ -785,8 +785,7 @@ impl Config {
     }
 
     /// The same with texts of the caller's: `edit` gets each stage and the crate's text, and returns another one, or
-    /// `None` for the crate's. For a work-around of a driver's fault, or to see that a fault is found
-    /// ([`CrossEntropy::self_check`](crate::CrossEntropy::self_check)).
+    /// `None` for the crate's. For a work-around of a driver's fault, or to see that a fault is found.
     ///
     /// Nothing is known of such a text, so it is compiled with all of wgpu's run-time checks, which cost time; returning
     /// the crate's own text asks for just these. Its bindings must be the crate's.
