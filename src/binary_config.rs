@@ -246,6 +246,21 @@ impl BinaryConfig {
         Self { shaders: Shaders::new(edit), ..self }
     }
 
+    /// The same variant for another number of rows.
+    pub(crate) fn with_rows(&self, rows: u32) -> Result<Self, PlanError> {
+        let shape = Shape { rows, ..self.shape };
+        shape.check()?;
+        Ok(Self { shape, ..self.clone() })
+    }
+
+    /// The same for some rows by themselves, class-last: for the oracle and the tolerances.
+    pub(crate) fn of_rows(&self, shape: Shape) -> Self {
+        let mut config = self.clone();
+        config.shape = shape;
+        config.spec.reduction = BinaryReduction::Mean(BinaryDenominator::External);
+        config
+    }
+
     pub(crate) fn shaders(&self) -> &Shaders {
         &self.shaders
     }

@@ -4,9 +4,9 @@ use crate::binary::{BinaryInputs, BinaryOutput, BinarySpec, BinaryTotals, PosWei
 use crate::binary_config::{BinaryConfig, BinaryOptions};
 use crate::binary_tolerance::binary_tolerances;
 use crate::cpu;
-use crate::error::{BindError, HistoryError, HostError, PlanError};
+use crate::error::{BindError, HistoryError, HostError, PlanError, RowError};
 use crate::history::CountHistory;
-use crate::host::{READ_TIMEOUT, clear_padding, read_within};
+use crate::host::{READ_TIMEOUT, clear_padding, finite, read_within};
 use crate::kernels::{
     BinaryCountsBuffers, BinaryCountsKernel, BinaryCrossEntropyBuffers, BinaryCrossEntropyKernel,
     BinaryTableLayout, BoundBinaryCrossEntropy, HistoryProgram,
@@ -103,14 +103,24 @@ struct History {
 
 impl Counts {
     fn new(device: &wgpu::Device, config: &BinaryConfig) -> Result<Self, PlanError> {
+        let (over, counters) = (config.spec().counts_over, counters(config));
+        let program =
+            HistoryProgram::new(device, config.capabilities(), over, true, counters, config.shaders())?;
+        Self::with_programs(device, config, BinaryCountsKernel::new(device, config)?, program)
+    }
+
+    fn with_programs(
+        device: &wgpu::Device,
+        config: &BinaryConfig,
+        kernel: BinaryCountsKernel,
+        program: Option<HistoryProgram>,
+    ) -> Result<Self, PlanError> {
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         let [_, counts, partials, history, counted] = sizes(config);
         let make = |(name, size)| create_buffer(device, name, size, usage, None);
         let (over, counters) = (config.spec().counts_over, counters(config));
-        let program =
-            HistoryProgram::new(device, config.capabilities(), over, true, counters, config.shaders())?;
         Ok(Self {
-            kernel: BinaryCountsKernel::new(device, config)?,
+            kernel,
             counts: make(counts)?,
             partials: make(partials)?,
             history: match (program, CountHistory::of(over, true, counters)) {
@@ -151,15 +161,39 @@ impl BinaryCrossEntropy {
     /// As [`BinaryCrossEntropy::new`].
     pub fn with_config(device: &wgpu::Device, config: BinaryConfig) -> Result<Self, PlanError> {
         config.check_memory()?;
-        let spec = config.spec();
+        let live = config.spec().pos_weight.needs_counts();
+        let counts = live.then(|| Counts::new(device, &config)).transpose()?;
+        let kernel = BinaryCrossEntropyKernel::new(device, &config)?;
+        Self::with_kernels(device, config, counts, kernel)
+    }
+
+    /// The same pipelines on a batch of so many rows, with buffers of its own.
+    pub(crate) fn with_rows(&self, device: &wgpu::Device, rows: u32) -> Result<Self, PlanError> {
+        let config = self.config.with_rows(rows)?;
+        config.check_memory()?;
+        let counts = match &self.counts {
+            None => None,
+            Some(own) => {
+                let program = own.history.as_ref().map(|over| over.program.clone());
+                Some(Counts::with_programs(device, &config, own.kernel.for_config(&config), program)?)
+            }
+        };
+        let kernel = self.kernel.for_config(&config);
+        Self::with_kernels(device, config, counts, kernel)
+    }
+
+    fn with_kernels(
+        device: &wgpu::Device,
+        config: BinaryConfig,
+        counts: Option<Counts>,
+        kernel: BinaryCrossEntropyKernel,
+    ) -> Result<Self, PlanError> {
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         let [table, ..] = sizes(&config);
-        let live = spec.pos_weight.needs_counts();
-        let counts = live.then(|| Counts::new(device, &config)).transpose()?;
         let initial = BinaryTableLayout::new(&config).initial(&config);
         Ok(Self {
             counts,
-            kernel: BinaryCrossEntropyKernel::new(device, &config)?,
+            kernel,
             table_buffer: create_buffer(device, table.0, table.1, usage, Some(&initial))?,
             config,
         })
@@ -347,6 +381,43 @@ impl BinaryCrossEntropy {
         self.encode(&mut encoder, &step);
         queue.submit([encoder.finish()]);
         Ok((grads.unwrap_or(logits), losses))
+    }
+
+    /// [`BinaryCrossEntropy::compute`] for those who want no element left out: what it would only count is an error that
+    /// names the first element. Ignored elements are none; weights may be negative.
+    ///
+    /// # Errors
+    /// [`HostError::Row`], and as [`BinaryCrossEntropy::compute`].
+    pub async fn compute_checked(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        inputs: &BinaryInputs<'_>,
+    ) -> Result<BinaryOutput<f32>, HostError> {
+        finite("sample_weights", inputs.sample_weights)?;
+        finite("external_denominator", inputs.external_denominator.as_ref().map(std::slice::from_ref))?;
+        let output = self.compute(device, queue, inputs).await?;
+        match output.totals.first_bad {
+            None => Ok(output),
+            Some(first) => {
+                let count = output.totals.nonfinite;
+                Err(RowError::NonFinite { name: "element", first, count }.into())
+            }
+        }
+    }
+
+    /// [`BinaryCrossEntropy::compute_checked`], waiting.
+    ///
+    /// # Errors
+    /// As [`BinaryCrossEntropy::compute_checked`].
+    #[cfg(not(target_family = "wasm"))]
+    pub fn compute_checked_blocking(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        inputs: &BinaryInputs<'_>,
+    ) -> Result<BinaryOutput<f32>, HostError> {
+        pollster::block_on(self.compute_checked(device, queue, inputs))
     }
 
     /// Runs this plan on host slices: uploads, records, submits, reads back.

@@ -797,6 +797,33 @@ impl Config {
         &self.shaders
     }
 
+    /// The same variant for another number of rows.
+    pub(crate) fn with_rows(&self, rows: u32) -> Result<Self, PlanError> {
+        let shape = Shape { rows, ..self.shape };
+        shape.check()?;
+        Ok(Self { shape, ..self.clone() })
+    }
+
+    /// The same for some rows by themselves, given what the step used: for the oracle and the tolerances.
+    pub(crate) fn of_rows(
+        &self,
+        shape: Shape,
+        class_weights: &Option<Vec<f32>>,
+        logit_bias: &Option<Vec<f32>>,
+    ) -> Self {
+        let mut config = self.clone();
+        config.shape = shape;
+        let spec = &mut config.spec;
+        spec.class_weights = class_weights.clone().map_or(ClassWeights::None, ClassWeights::Given);
+        spec.logit_bias = logit_bias.clone().map_or(LogitBias::None, LogitBias::Given);
+        spec.reduction = Reduction::Mean(Denominator::External);
+        if spec.sample_weights != SampleWeights::None {
+            spec.sample_weights = SampleWeights::PerRow;
+        }
+        config.variant.denominator = denominator_number(config.spec.reduction);
+        config
+    }
+
     /// The variant.
     pub fn variant(&self) -> &Variant {
         &self.variant

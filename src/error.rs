@@ -414,6 +414,44 @@ pub enum TelemetryError {
     Confusion,
 }
 
+/// A row, or an element of a sigmoid loss, that cannot be trained on: from the checked calls.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RowError {
+    /// A label that is neither a class nor the ignore index.
+    #[error("the label of row {row} is {label}, which is no class of {classes}; {rows} such row(s)")]
+    OutOfRange {
+        /// The first such row.
+        row: u32,
+        /// Its label; of two labels the first that is out of range.
+        label: i32,
+        /// Classes of the shape.
+        classes: u32,
+        /// How many such rows there are.
+        rows: u32,
+    },
+    /// Logits with NaN or `+inf` or nothing but `-inf`, or targets that are not finite.
+    #[error("{name} {first} is not finite; {count} such {name}(s)")]
+    NonFinite {
+        /// `row`, or `element` of a sigmoid loss.
+        name: &'static str,
+        /// The first.
+        first: u32,
+        /// How many there are.
+        count: u32,
+    },
+    /// A weight, an upstream gradient or a denominator that is not finite.
+    #[error("{name}[{index}] is {got}; it must be finite")]
+    Weight {
+        /// The slice.
+        name: &'static str,
+        /// Where in it.
+        index: usize,
+        /// What came.
+        got: f32,
+    },
+}
+
 /// A call with host slices that failed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -439,6 +477,9 @@ pub enum HostError {
         /// The buffer that was to be read, or the step.
         name: &'static str,
     },
+    /// A row that cannot be trained on, from the checked calls.
+    #[error(transparent)]
+    Row(#[from] RowError),
     /// The telemetry.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),

@@ -1,7 +1,8 @@
 //! Host slices in, results out: for scripts and tests, where a copy each way does not matter.
 
 use crate::config::Options;
-use crate::error::HostError;
+use crate::cpu::Label;
+use crate::error::{HostError, RowError};
 use crate::inputs::{Inputs, Output, Totals};
 use crate::kernels::TableLayout;
 use crate::pipeline::{Scopes, create_buffer, is_lost};
@@ -222,6 +223,63 @@ impl CrossEntropy {
     ) -> Result<Output<f32>, HostError> {
         pollster::block_on(self.compute(device, queue, inputs))
     }
+}
+
+impl CrossEntropy {
+    /// [`CrossEntropy::compute`] for those who want no row left out: what it would only count is an error that names the
+    /// first row. Ignored rows are none; weights may be negative.
+    ///
+    /// # Errors
+    /// [`HostError::Row`], and as [`CrossEntropy::compute`].
+    pub async fn compute_checked(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        inputs: &Inputs<'_>,
+    ) -> Result<Output<f32>, HostError> {
+        let (spec, shape) = (self.config().spec(), self.config().shape());
+        finite("sample_weights", inputs.sample_weights)?;
+        finite("grad_out", inputs.grad_out)?;
+        finite("mix", inputs.mix)?;
+        finite("external_denominator", inputs.external_denominator.as_ref().map(std::slice::from_ref))?;
+        let output = self.compute(device, queue, inputs).await?;
+        let totals = &output.totals;
+        let Some(first) = totals.first_bad_row else { return Ok(output) };
+        let out_of_range = |labels: &[i32]| {
+            let label = labels.get(first as usize).copied()?;
+            (Label::read(spec, shape, label) == Label::OutOfRange).then_some(label)
+        };
+        let label = out_of_range(inputs.labels).or(inputs.second_labels.and_then(out_of_range));
+        Err(HostError::Row(match label {
+            Some(label) if totals.out_of_range_rows > 0 => RowError::OutOfRange {
+                row: first,
+                label,
+                classes: shape.classes,
+                rows: totals.out_of_range_rows,
+            },
+            _ => RowError::NonFinite { name: "row", first, count: totals.nonfinite_rows },
+        }))
+    }
+
+    /// [`CrossEntropy::compute_checked`], waiting.
+    ///
+    /// # Errors
+    /// As [`CrossEntropy::compute_checked`].
+    #[cfg(not(target_family = "wasm"))]
+    pub fn compute_checked_blocking(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        inputs: &Inputs<'_>,
+    ) -> Result<Output<f32>, HostError> {
+        pollster::block_on(self.compute_checked(device, queue, inputs))
+    }
+}
+
+/// The first number that is not finite.
+pub(crate) fn finite(name: &'static str, values: Option<&[f32]>) -> Result<(), RowError> {
+    let at = values.into_iter().flatten().enumerate().find(|(_, value)| !value.is_finite());
+    at.map_or(Ok(()), |(index, &got)| Err(RowError::Weight { name, index, got }))
 }
 
 /// Two labels and the share of the first, row by row.

@@ -19,8 +19,10 @@ mod history;
 mod host;
 mod inputs;
 pub mod kernels;
+mod live_check;
 mod pipeline;
 mod plan;
+mod self_check;
 mod shape;
 mod spec;
 mod stats;
@@ -51,8 +53,10 @@ pub use history::CountHistory;
 pub use host::compute_blocking;
 pub use host::{READ_TIMEOUT, compute, read, read_within};
 pub use inputs::{Inputs, Output, Totals, sample_weights_len};
+pub use live_check::{LiveCheck, LiveCheckOptions, LiveReport};
 pub use pipeline::{Bound, Capabilities, Params, Tile, tiles_of_logits, tiles_of_rows};
 pub use plan::{Batch, BoundStep, CrossEntropy};
+pub use self_check::{SelfCheck, SelfCheckOptions};
 pub use shape::{MAX_CLASSES, Shape};
 pub use spec::{
     ClassWeights, ClassesOver, Clip, ClipOrder, CostMatrix, CountsOver, Denominator, LOGIT_LIMIT, LiveCounts,

@@ -489,7 +489,7 @@ impl Program {
 
 /// A compiled stage that visits logits, and the same with loads of one word, made when it is first needed: for
 /// buffers that start at no multiple of 16 bytes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RowProgram {
     device: wgpu::Device,
     config: Config,

@@ -89,6 +89,15 @@ pub struct CrossEntropy {
     telemetry_buffer: Option<wgpu::Buffer>,
 }
 
+/// The kernels of a plan, compiled.
+struct Kernels {
+    class_counts: Option<ClassCountsKernel>,
+    class_weights: Option<ClassWeightsKernel>,
+    denominator: DenominatorKernel,
+    cross_entropy: CrossEntropyKernel,
+    loss_total: LossTotalKernel,
+}
+
 impl CrossEntropy {
     /// Checks spec and shape, compiles the kernels and makes the buffers between them.
     ///
@@ -110,6 +119,33 @@ impl CrossEntropy {
     /// As [`CrossEntropy::new`].
     pub fn with_config(device: &wgpu::Device, config: Config) -> Result<Self, PlanError> {
         config.check_memory()?;
+        let live = config.spec().needs_counts();
+        let kernels = Kernels {
+            class_counts: live.then(|| ClassCountsKernel::new(device, &config)).transpose()?,
+            class_weights: live.then(|| ClassWeightsKernel::new(device, &config)).transpose()?,
+            denominator: DenominatorKernel::new(device, &config)?,
+            cross_entropy: CrossEntropyKernel::new(device, &config)?,
+            loss_total: LossTotalKernel::new(device, &config)?,
+        };
+        Self::with_kernels(device, config, kernels)
+    }
+
+    /// The same pipelines on a batch of so many rows, with buffers of its own.
+    pub(crate) fn with_rows(&self, device: &wgpu::Device, rows: u32) -> Result<Self, PlanError> {
+        let config = self.config.with_rows(rows)?;
+        config.check_memory()?;
+        let kernels = Kernels {
+            class_counts: self.class_counts.as_ref().map(|kernel| kernel.for_config(&config)),
+            class_weights: self.class_weights.as_ref().map(|kernel| kernel.for_config(&config)),
+            denominator: self.denominator.for_config(&config),
+            cross_entropy: self.cross_entropy.for_config(device, &config)?,
+            loss_total: self.loss_total.for_config(&config),
+        };
+        Self::with_kernels(device, config, kernels)
+    }
+
+    /// The buffers between the kernels.
+    fn with_kernels(device: &wgpu::Device, config: Config, kernels: Kernels) -> Result<Self, PlanError> {
         let (spec, shape) = (config.spec(), *config.shape());
         let live = spec.needs_counts();
         let layout = TableLayout::new(spec, &shape);
@@ -128,11 +164,11 @@ impl CrossEntropy {
         ] = sizes(&config);
         let make = |(name, size): (&'static str, u64)| create_buffer(device, name, size, usage, None);
         Ok(Self {
-            class_counts: live.then(|| ClassCountsKernel::new(device, &config)).transpose()?,
-            class_weights: live.then(|| ClassWeightsKernel::new(device, &config)).transpose()?,
-            denominator: DenominatorKernel::new(device, &config)?,
-            cross_entropy: CrossEntropyKernel::new(device, &config)?,
-            loss_total: LossTotalKernel::new(device, &config)?,
+            class_counts: kernels.class_counts,
+            class_weights: kernels.class_weights,
+            denominator: kernels.denominator,
+            cross_entropy: kernels.cross_entropy,
+            loss_total: kernels.loss_total,
             counts_buffer: live.then(|| make(counts)).transpose()?,
             mass_buffer: (mass.1 > 0).then(|| make(mass)).transpose()?,
             history_buffer: CountHistory::new(spec, shape.classes)

@@ -51,6 +51,11 @@ impl BinaryCountsKernel {
         u64::from(config.factor_pairs()) * PAIR_SIZE
     }
 
+    /// The same programs for a config that differs in its rows.
+    pub(crate) fn for_config(&self, config: &BinaryConfig) -> Self {
+        Self { config: config.clone(), ..self.clone() }
+    }
+
     /// Checks the buffers.
     ///
     /// # Errors

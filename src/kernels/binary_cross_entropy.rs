@@ -158,6 +158,11 @@ impl BinaryCrossEntropyKernel {
         })
     }
 
+    /// The same programs for a config that differs in its rows.
+    pub(crate) fn for_config(&self, config: &BinaryConfig) -> Self {
+        Self { config: config.clone(), ..self.clone() }
+    }
+
     /// Checks the buffers.
     ///
     /// # Errors

@@ -66,6 +66,11 @@ impl ClassCountsKernel {
         u64::from(classes) * 16
     }
 
+    /// The same programs for a config that differs in its rows.
+    pub(crate) fn for_config(&self, config: &Config) -> Self {
+        Self { config: config.clone(), ..self.clone() }
+    }
+
     /// Checks the buffers.
     ///
     /// # Errors

@@ -50,6 +50,11 @@ impl ClassWeightsKernel {
         })
     }
 
+    /// The same programs for a config that differs in its rows.
+    pub(crate) fn for_config(&self, config: &Config) -> Self {
+        Self { config: config.clone(), ..self.clone() }
+    }
+
     /// Checks the buffers.
     ///
     /// # Errors

@@ -85,6 +85,22 @@ impl CrossEntropyKernel {
         [Self::row_stats_size(config), shares, moments]
     }
 
+    /// The same programs for a config that differs in its rows.
+    pub(crate) fn for_config(&self, device: &wgpu::Device, config: &Config) -> Result<Self, PlanError> {
+        let program = match &self.program {
+            Programs::One(program) => Programs::One(program.clone()),
+            Programs::Halves { forward, backward, .. } => {
+                let (name, size) = Self::row_stats_size(config);
+                Programs::Halves {
+                    forward: Box::new(forward.for_config(device, config)?),
+                    backward: Box::new(backward.for_config(config)),
+                    row_stats: create_buffer(device, name, size, wgpu::BufferUsages::STORAGE, None)?,
+                }
+            }
+        };
+        Ok(Self { config: config.clone(), program })
+    }
+
     /// Checks the buffers.
     ///
     /// # Errors

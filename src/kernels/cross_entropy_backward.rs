@@ -46,6 +46,11 @@ impl CrossEntropyBackwardKernel {
         })
     }
 
+    /// The same programs for a config that differs in its rows.
+    pub(crate) fn for_config(&self, config: &Config) -> Self {
+        Self { config: config.clone(), program: self.program.clone() }
+    }
+
     /// Checks the buffers.
     ///
     /// # Errors

@@ -121,6 +121,26 @@ impl CrossEntropyForwardKernel {
         config.row_size().max(Self::ROW_STATS_SIZE).max(shares)
     }
 
+    /// The same programs for a config that differs in its rows.
+    pub(crate) fn for_config(&self, device: &wgpu::Device, config: &Config) -> Result<Self, PlanError> {
+        let programs = match &self.programs {
+            Programs::One(program) => Programs::One(program.clone()),
+            Programs::Split(split) => {
+                let [shares, moments] = Self::scratch_sizes(config);
+                let make =
+                    |(name, size)| create_buffer(device, name, size, wgpu::BufferUsages::STORAGE, None);
+                Programs::Split(Box::new(Split {
+                    shares: split.shares.clone(),
+                    moments: split.moments.clone(),
+                    finish: split.finish.clone(),
+                    row_shares: make(shares)?,
+                    row_moments: split.moments.is_some().then(|| make(moments)).transpose()?,
+                }))
+            }
+        };
+        Ok(Self { config: config.clone(), programs })
+    }
+
     /// Checks the buffers.
     ///
     /// # Errors

@@ -75,6 +75,11 @@ impl DenominatorKernel {
         u64::from(rows.div_ceil(rows_per_partial(targets))).max(1) * PARTIAL_SIZE
     }
 
+    /// The same programs for a config that differs in its rows.
+    pub(crate) fn for_config(&self, config: &Config) -> Self {
+        Self { config: config.clone(), ..self.clone() }
+    }
+
     /// Checks the buffers.
     ///
     /// # Errors

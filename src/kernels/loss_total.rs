@@ -54,6 +54,11 @@ impl LossTotalKernel {
         u64::from(row_groups(rows)).max(1) * PARTIAL_SIZE
     }
 
+    /// The same programs for a config that differs in its rows.
+    pub(crate) fn for_config(&self, config: &Config) -> Self {
+        Self { config: config.clone(), ..self.clone() }
+    }
+
     /// Checks the buffers.
     ///
     /// # Errors

@@ -11,8 +11,10 @@ mod steps;
 mod support;
 
 mod again;
+mod checks;
 mod faults;
 mod fuzz;
+mod input;
 mod memory;
 mod safety;
 mod size;

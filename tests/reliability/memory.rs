@@ -3,6 +3,7 @@
 use crate::support::{Batch, full_spec};
 use crate::{noop, own_device, support::gpus};
 use wgpu_cross_entropy::error::PlanError;
+use wgpu_cross_entropy::wgsl::Strategy;
 use wgpu_cross_entropy::{
     BinaryBatch, BinaryConfig, BinaryCrossEntropy, BinaryOptions, BinarySpec, Capabilities, Config,
     CountsOver, CrossEntropy, Gpu, LiveCounts, MAX_CLASSES, Options, PosWeight, Shape, Spec, Targets,
@@ -92,6 +93,12 @@ fn a_plan_takes_what_it_said() {
                 Options::default(),
             ),
             (Spec { targets: Targets::Soft, ..live }, Shape::new(5000, 6), Options::default()),
+            // Rows that several workgroups share, with terms that need moments.
+            (
+                Spec { label_smoothing: 0.1, ..Spec::default() },
+                Shape::new(9, 5000),
+                Options { strategy: Some(Strategy::Split), ..Options::default() },
+            ),
             // Many tiles: many parameters.
             (
                 full_spec(7),
@@ -140,7 +147,7 @@ fn a_plan_takes_what_it_said() {
             settle(gpu);
             assert_eq!(made(gpu), before, "{}: what is left of {said:?}", gpu.describe());
         }
-        println!("{}: six plans took what they had said, and gave it back", gpu.describe());
+        println!("{}: seven plans took what they had said, and gave it back", gpu.describe());
     }
 }
 
