@@ -637,6 +637,7 @@ pub fn binary_cases(batches: usize) -> impl Strategy<Value = BinaryCase> {
             dtype,
             workgroup_size,
             max_binding_size: None,
+            ..BinaryOptions::default()
         };
         BinaryCase { spec, shape, options, fillings }
     })
