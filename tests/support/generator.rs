@@ -358,7 +358,10 @@ impl Smaller for BinaryCase {
 /// does not.
 fn clamp(scores: &mut [f32], dtype: Dtype, limit: f32) {
     let limit = if dtype == Dtype::F32 { limit } else { limit.min(6e4) };
-    scores.iter_mut().filter(|x| x.is_finite()).for_each(|x| *x = x.clamp(-limit, limit));
+    for x in scores.iter_mut().filter(|x| x.is_finite()) {
+        // A device may flush subnormals: which of two is larger, and so a prediction, is its own to say.
+        *x = if x.is_subnormal() { 0.0 } else { x.clamp(-limit, limit) };
+    }
 }
 
 /// Where slices start: at an aligned word, at words that only some loads can take, behind a whole alignment.
