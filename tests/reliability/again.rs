@@ -9,7 +9,7 @@ use wgpu_cross_entropy::{BoundStep, CrossEntropy, Gpu, Options, Shape, WeightSch
 
 /// Which adapter's driver gave which bits for which text of the shader. Another driver or text may give others: those are
 /// printed, to be entered here.
-const DIGESTS: [(&str, u64, u64); 2] = [
+const DIGESTS: [(&str, u64, u64); 3] = [
     (
         "SwiftShader Device (Subzero) (vulkan, SwiftShader driver)",
         0x75fb_c941_3c1d_7a79,
@@ -18,6 +18,11 @@ const DIGESTS: [(&str, u64, u64); 2] = [
     (
         "llvmpipe (LLVM 15.0.6, 256 bits) (vulkan, llvmpipe Mesa 22.3.6 (LLVM 15.0.6))",
         0x75fb_c941_3c1d_7a79,
+        0xf4ae_33d8_c672_60bf,
+    ),
+    (
+        "llvmpipe (LLVM 15.0.6, 256 bits) (gl, 4.5 (Core Profile) Mesa 22.3.6)",
+        0xa5d4_8d0a_dc91_957b,
         0xf4ae_33d8_c672_60bf,
     ),
 ];
