@@ -508,16 +508,21 @@ proptest! {
             };
             let n = batch.shape.classes as usize;
             let top = (0..n).map(z).fold(f64::NEG_INFINITY, f64::max);
-            let sum: f64 = (0..n).map(|class| (z(class) - top).exp()).sum();
+            let highest = (0..n).find(|class| z(*class) == top);
+            let rest: f64 =
+                (0..n).filter(|class| Some(*class) != highest).map(|class| (z(class) - top).exp()).sum();
+            let sum = 1.0 + rest;
             let slope: f64 = (0..n)
                 .filter(|class| u[*class] != 0.0 && n > 1)
                 .map(|class| {
                     let others: f64 =
                         (0..n).filter(|other| *other != class).map(|other| (z(other) - top).exp()).sum();
-                    u[class] * (others / sum).ln().abs() * (top + sum.ln() - z(class))
+                    // The difference first: of a class with nearly all of the probability nothing else is left.
+                    u[class] * (others / sum).ln().abs() * ((top - z(class)) + rest.ln_1p())
                 })
                 .sum();
-            let factor = if batch.grad_out[row as usize] == 0.0 {
+            // The factor is taken from the slope, which is 0 where the denominator is.
+            let factor = if batch.grad_out[row as usize] == 0.0 || plain.totals.denominator == 0.0 {
                 continue;
             } else {
                 scale * plain.totals.denominator
