@@ -364,11 +364,20 @@ pub async fn read_within(
             return Err(if is_lost(device) { HostError::DeviceLost { name } } else { failed(message) });
         }
         wait(device, submission, name, timeout)?;
-        // The callback has run by now, or never will: nothing here may wait for it.
+        // Another thread that polls may have taken the callback, and is about to run it; of a lost device none may come.
+        let began = std::time::Instant::now();
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        match std::pin::pin!(receiver.receive()).poll(&mut context) {
-            std::task::Poll::Ready(answer) => answer,
-            std::task::Poll::Pending => None,
+        loop {
+            if let std::task::Poll::Ready(answer) = std::pin::pin!(receiver.receive()).poll(&mut context) {
+                break answer;
+            }
+            if is_lost(device) {
+                break None;
+            }
+            if began.elapsed() > timeout {
+                return Err(HostError::Timeout { seconds: timeout.as_secs_f64() });
+            }
+            std::thread::sleep(Duration::from_micros(200));
         }
     };
     #[cfg(target_family = "wasm")]

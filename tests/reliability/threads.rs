@@ -114,3 +114,30 @@ fn eight_threads_record_one_plan() {
         }
     }
 }
+
+/// Threads that poll one device run each other's callbacks: a read whose callback another thread is about to run waits
+/// for it.
+#[test]
+fn threads_that_read_at_once_get_what_they_read() {
+    for gpu in gpus() {
+        let words: Vec<u32> = (0..64).collect();
+        let buffer = Guarded::new(gpu, 0, &words);
+        let binding = buffer.binding();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let bytes = pollster::block_on(wgpu_cross_entropy::read(
+                            &gpu.device,
+                            &gpu.queue,
+                            "words",
+                            binding.buffer,
+                            64,
+                        ));
+                        assert!(bytes.is_ok(), "{}: {bytes:?}", gpu.describe());
+                    }
+                });
+            }
+        });
+    }
+}
