@@ -11,12 +11,15 @@ override WORKGROUP_SIZE: u32 = 64u;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
-    let row = row_of(group, lane);
+    stage_in(group, lane);
+    take_rows(row_of(group, lane), lane);
+}
+
+fn take_row(row: u32, lane: Lane) {
     let in_row = lane_of(lane);
     let live = row < params.rows;
     let row_at = row_offset(row);
 
-    stage_in(group, lane);
     // Whatever the label says, every row predicts: the target of the visit is any that counts.
     var any = no_target();
     if (live) { any.class_index = 0u; }

@@ -10,9 +10,13 @@ override WORKGROUP_SIZE: u32 = 64u;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
-    let row = row_of(group, lane);
-    let in_row = lane_of(lane);
     stage_in(group, lane);
+    take_rows(row_of(group, lane), lane);
+    stage_out(group, lane);
+}
+
+fn take_row(row: u32, lane: Lane) {
+    let in_row = lane_of(lane);
     let live = row < params.rows;
     // Read outside of any branch: what a whole workgroup shares is then read once by drivers that run on CPUs.
     var goal = read_target(min(row, params.rows - 1u));
@@ -39,5 +43,4 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
         result.class_index = min(stats_1.w, params.classes - 1u);
     }
     write_grads(row, row_at, in_row, live, goal, result);
-    stage_out(group, lane);
 }

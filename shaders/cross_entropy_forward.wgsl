@@ -13,9 +13,12 @@ override WORKGROUP_SIZE: u32 = 64u;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
-    let row = row_of(group, lane);
-    let in_row = lane_of(lane);
     stage_in(group, lane);
+    take_rows(row_of(group, lane), lane);
+}
+
+fn take_row(row: u32, lane: Lane) {
+    let in_row = lane_of(lane);
     let live = row < params.rows;
     // Read outside of any branch: what a whole workgroup shares is then read once by drivers that run on CPUs.
     var goal = read_target(min(row, params.rows - 1u));

@@ -21,10 +21,10 @@ pub enum Dtype {
     /// 32 bits.
     #[default]
     F32,
-    /// IEEE half precision. Class-last, with an even stride; works without the device's f16 feature. Gradients beyond
-    /// 65504 are clamped to it.
+    /// IEEE half precision. An even stride, and class-first an even `inner`, for two share a word; works without the
+    /// device's f16 feature. Gradients beyond 65504 are clamped to it.
     F16,
-    /// The upper half of an `f32`. Class-last, with an even stride.
+    /// The upper half of an `f32`. The same holds for stride and `inner`.
     Bf16,
 }
 
@@ -513,11 +513,18 @@ impl Config {
             caps.max_binding_size = caps.max_binding_size.min(limit);
         }
         let class_first = shape.inner > 1;
-        if options.dtype != Dtype::F32 && (class_first || !shape.row_stride.is_multiple_of(2)) {
+        // 16-bit logits class-first: an invocation takes two neighbouring positions.
+        let pairs = class_first && options.dtype != Dtype::F32;
+        let even = shape.row_stride.is_multiple_of(2) && (!class_first || shape.inner.is_multiple_of(2));
+        if options.dtype != Dtype::F32 && !even {
+            let Shape { row_stride, inner, .. } = shape;
+            let inner = if class_first { format!(" and inner ({inner})") } else { String::new() };
             return Err(PlanError::Option {
                 option: "dtype",
                 got: format!("{:?}", options.dtype),
-                expected: "16-bit logits are class-last with an even row_stride, for two share a word".into(),
+                expected: format!(
+                    "16-bit logits lie two to a word: row_stride ({row_stride}){inner} must be even"
+                ),
             });
         }
         if options.labels != LabelFormat::I32 && spec.targets != Targets::Labels {
@@ -593,6 +600,7 @@ impl Config {
         let blocks = shape.classes.div_ceil(4 * lanes);
         let held = match strategy {
             Strategy::Streaming | Strategy::Split => false,
+            Strategy::Thread if pairs => 2 * blocks <= MAX_THREAD_BLOCKS.min(max_blocks),
             Strategy::Thread => blocks <= MAX_THREAD_BLOCKS.min(max_blocks),
             Strategy::Tile | Strategy::Group | Strategy::Resident => true,
         };
@@ -603,11 +611,15 @@ impl Config {
                 limit: (4 * max_blocks * lanes).into(),
             });
         }
-        if strategy == Strategy::Thread && shape.classes > MAX_THREAD_CLASSES {
+        let walked = if pairs { MAX_THREAD_CLASSES / 2 } else { MAX_THREAD_CLASSES };
+        if strategy == Strategy::Thread && shape.classes > walked {
             return Err(PlanError::Limit {
-                what: "number of classes with an invocation a row",
+                what: match pairs {
+                    true => "number of classes with an invocation for two rows",
+                    false => "number of classes with an invocation a row",
+                },
                 got: shape.classes.into(),
-                limit: MAX_THREAD_CLASSES.into(),
+                limit: walked.into(),
             });
         }
         let vectorize = options.vectorize != Some(false)

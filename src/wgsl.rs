@@ -92,6 +92,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/element_f32.wgsl"),
     shader!("parts/element_f32x4.wgsl"),
     shader!("parts/element_half.wgsl"),
+    shader!("parts/element_pair.wgsl"),
     shader!("parts/exact.wgsl"),
     shader!("parts/external_given.wgsl"),
     shader!("parts/external_none.wgsl"),
@@ -102,6 +103,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/grads_fresh.wgsl"),
     shader!("parts/grads_in_place.wgsl"),
     shader!("parts/grads_once.wgsl"),
+    shader!("parts/grads_pair.wgsl"),
     shader!("parts/grads_separate.wgsl"),
     shader!("parts/grads_stream.wgsl"),
     shader!("parts/half_bf16.wgsl"),
@@ -109,6 +111,8 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/held.wgsl"),
     shader!("parts/held_grads.wgsl"),
     shader!("parts/held_moments.wgsl"),
+    shader!("parts/hold_pair.wgsl"),
+    shader!("parts/hold_row.wgsl"),
     shader!("parts/keep_row.wgsl"),
     shader!("parts/labels.wgsl"),
     shader!("parts/lanes_group.wgsl"),
@@ -142,6 +146,8 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/row_part_subgroup.wgsl"),
     shader!("parts/row_result.wgsl"),
     shader!("parts/row_single.wgsl"),
+    shader!("parts/rows_one.wgsl"),
+    shader!("parts/rows_pair.wgsl"),
     shader!("parts/sample_weights_given.wgsl"),
     shader!("parts/sample_weights_none.wgsl"),
     shader!("parts/shares.wgsl"),
@@ -391,7 +397,7 @@ pub enum Element {
     F32,
     /// `f32`, four at a time: classes, stride and base are multiples of four, class-last.
     F32x4,
-    /// `f16`, two to a word: an even stride, class-last. Needs no feature of the device.
+    /// `f16`, two to a word: an even stride, and class-first an even `inner`. Needs no feature of the device.
     F16,
     /// `bf16`, the same.
     Bf16,
@@ -906,16 +912,27 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
 
 /// The parts of a stage that reads logits: elements, reduction, gradients.
 fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
+    let half = match variant.element {
+        Element::Bf16 => "parts/half_bf16.wgsl",
+        _ => "parts/half_f16.wgsl",
+    };
+    // A pair is written together by `grads_pair`.
     let (elements, store): (&[&str], _) = match variant.element {
-        Element::F32 => (&["parts/element_f32.wgsl"], "parts/store_f32.wgsl"),
-        Element::F32x4 => (&["parts/element_f32x4.wgsl"], "parts/store_f32x4.wgsl"),
-        Element::F16 => (&["parts/element_half.wgsl", "parts/half_f16.wgsl"], "parts/store_half.wgsl"),
-        Element::Bf16 => (&["parts/element_half.wgsl", "parts/half_bf16.wgsl"], "parts/store_half.wgsl"),
+        Element::F32 => (&["parts/element_f32.wgsl"], Some("parts/store_f32.wgsl")),
+        Element::F32x4 => (&["parts/element_f32x4.wgsl"], Some("parts/store_f32x4.wgsl")),
+        _ if variant.takes_pairs() => (&["parts/element_pair.wgsl", half], None),
+        Element::F16 | Element::Bf16 => (&["parts/element_half.wgsl", half], Some("parts/store_half.wgsl")),
     };
     let either = |on: bool, yes, no| if on { yes } else { no };
+    let pairs = variant.takes_pairs();
     let tile = variant.strategy == Strategy::Tile;
     let mut parts = vec!["parts/numerics.wgsl", "parts/row_part.wgsl", "parts/class_count.wgsl"];
     parts.extend(["parts/held.wgsl", either(tile, "parts/tile_read.wgsl", "parts/direct_read.wgsl")]);
+    parts.push(either(pairs, "parts/hold_pair.wgsl", "parts/hold_row.wgsl"));
+    // What several workgroups have of a row they take apart.
+    if !matches!(stage, Stage::CrossEntropyForwardShares | Stage::CrossEntropyForwardMoments) {
+        parts.push(either(pairs, "parts/rows_pair.wgsl", "parts/rows_one.wgsl"));
+    }
     // Moments are added up from shares that are known.
     if stage != Stage::CrossEntropyBackward && stage != Stage::CrossEntropyForwardMoments {
         parts.push(either(variant.held, "parts/visit_once.wgsl", "parts/visit_stream.wgsl"));
@@ -938,13 +955,17 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
         Exchange::Workgroup => &["parts/lanes_workgroup.wgsl", "parts/reduce_workgroup.wgsl"],
     });
     if stage.writes_grads() {
-        parts.extend(["parts/write_grads.wgsl", "parts/held_grads.wgsl", store]);
-        parts.push(either(tile, "parts/tile_write.wgsl", "parts/direct_write.wgsl"));
-        parts.push(match (variant.held, stage) {
-            (false, _) => "parts/grads_stream.wgsl",
-            (true, Stage::CrossEntropyBackward) => "parts/grads_fresh.wgsl",
-            (true, _) => "parts/grads_once.wgsl",
+        parts.extend([
+            "parts/write_grads.wgsl",
+            either(tile, "parts/tile_write.wgsl", "parts/direct_write.wgsl"),
+        ]);
+        parts.extend(match (pairs, variant.held, stage) {
+            (true, ..) => ["parts/grads_pair.wgsl"].as_slice(),
+            (_, false, _) => &["parts/grads_stream.wgsl", "parts/held_grads.wgsl"],
+            (_, true, Stage::CrossEntropyBackward) => &["parts/grads_fresh.wgsl", "parts/held_grads.wgsl"],
+            (_, true, _) => &["parts/grads_once.wgsl", "parts/held_grads.wgsl"],
         });
+        parts.extend(store);
         parts.push(match variant.in_place {
             true => "parts/grads_in_place.wgsl",
             false => "parts/grads_separate.wgsl",
@@ -1221,7 +1242,7 @@ fn layouts() -> Vec<Variant> {
 impl Variant {
     /// Whether the choices go together.
     pub fn is_sound(&self) -> bool {
-        let class_last_only = self.element != Element::F32 || self.strategy != Strategy::Thread;
+        let class_last_only = self.element == Element::F32x4 || self.strategy != Strategy::Thread;
         let subgroups_unused = self.subgroups && self.strategy.invocation_a_row();
         let more_terms_than_one =
             (self.targets != Targets::Labels || self.scores != Scores::Logits) && !self.general;
@@ -1245,9 +1266,15 @@ impl Variant {
         }
     }
 
+    /// Whether an invocation takes two rows: neighbouring positions of a class-first layout, whose 16-bit logits share
+    /// words.
+    pub fn takes_pairs(&self) -> bool {
+        self.class_first && matches!(self.element, Element::F16 | Element::Bf16)
+    }
+
     /// Rows of a workgroup; 1 where several share one.
     pub fn rows_a_workgroup(&self) -> u32 {
-        (self.workgroup_size / self.lanes()).max(1)
+        (self.workgroup_size / self.lanes()).max(1) * if self.takes_pairs() { 2 } else { 1 }
     }
 
     /// Words of a workgroup's rows, for [`Strategy::Tile`].

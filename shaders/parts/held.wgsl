@@ -3,10 +3,6 @@
 //
 // `first` is the first class of the invocation's first block.
 
-// Whether loads past the last class are branched around: where a load costs time rather than latency (CPUs). Elsewhere
-// they read the last class again, so that nothing stands between the loads.
-override SKIP_TAIL: bool = false;
-
 // Logits as finite numbers, before scale and bias.
 var<private> held: array<vec4<f32>, BLOCKS>;
 
@@ -17,21 +13,6 @@ fn block_classes(first: u32, block: u32) -> vec4<u32> {
 // Whether all invocations have four classes in a block: known when the pipeline is made, or not at all.
 fn is_whole(block: u32) -> bool {
     return 4u * (block + 1u) * lanes() <= CLASSES;
-}
-
-// Loads: all of them before the first is used.
-fn hold(row_at: u32, first: u32) {
-    // each BLOCK
-    var words_BLOCK = vec4<u32>(NEGATIVE_INFINITY_BITS);
-    if (is_whole(BLOCKu)) {
-        words_BLOCK = load_whole(row_at, block_classes(first, BLOCKu));
-    } else if (!SKIP_TAIL || block_classes(first, BLOCKu).x < class_count()) {
-        words_BLOCK = load_four(row_at, block_classes(first, BLOCKu));
-    }
-    // end
-    // each BLOCK
-    held[BLOCK] = tame(words_BLOCK);
-    // end
 }
 
 // Takes what is held, classes later than those before, into maximum, sum, argmax and the label's own logit.

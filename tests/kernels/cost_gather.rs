@@ -1,7 +1,7 @@
 use crate::support::{Batch, Guarded, cost_matrix, gpus, run};
 use wgpu_cross_entropy::kernels::{CostGatherBuffers, CostGatherKernel, TableLayout};
 use wgpu_cross_entropy::wgsl::Strategy;
-use wgpu_cross_entropy::{Config, Gpu, Options, Shape, Spec, cpu};
+use wgpu_cross_entropy::{Config, Dtype, Gpu, Options, Shape, Spec, cpu};
 
 /// Those that take any number of classes of the tests here; tiles are for `cross_entropy`'s tests.
 const STRATEGIES: [Strategy; 5] =
@@ -12,7 +12,7 @@ fn gather(gpu: &Gpu, batch: &Batch, options: &Options, at: usize) -> Vec<(u32, f
     let kernel = CostGatherKernel::new(&gpu.device, &config).unwrap();
     let initial = TableLayout::new(&batch.spec, &batch.shape).initial(&batch.spec);
     let table = Guarded::new(gpu, 64, &bytemuck::pod_collect_to_vec::<u8, u32>(&initial));
-    let logits = Guarded::floats(gpu, at, &batch.logits);
+    let logits = Guarded::elements(gpu, at, options.dtype, &batch.logits);
     let labels = Guarded::labels(gpu, 1, &batch.labels);
     let gathered = Guarded::output(gpu, 2, batch.shape.rows as usize * 2);
     let buffers = CostGatherBuffers {
@@ -91,5 +91,12 @@ fn class_first() {
     for gpu in gpus() {
         let spec = Spec { cost_matrix: Some(cost_matrix(19)), ..Spec::default() };
         check(gpu, &Batch::random(5, &spec, Shape::class_first(3, 19, 37)), &Options::default(), 1);
+        for dtype in [Dtype::F16, Dtype::Bf16] {
+            for inner in [2, 38] {
+                let mut batch = Batch::random(5, &spec, Shape::class_first(3, 19, inner));
+                batch.logits = dtype.round(&batch.logits);
+                check(gpu, &batch, &Options { dtype, ..Options::default() }, 1);
+            }
+        }
     }
 }

@@ -2,9 +2,9 @@ use crate::steps::run_plan;
 use crate::support::{Batch, Guarded, cost_matrix, full_spec, given_weights, gpus};
 use wgpu_cross_entropy::wgsl::Strategy;
 use wgpu_cross_entropy::{
-    ClassWeights, Clip, ClipOrder, CrossEntropy, Denominator, Dtype, Gpu, LogitBias, Options, Output,
-    Reduction, SampleWeights, Scores, Shape, Spec, Targets, Totals, Validation, WeightScheme, WeightScope,
-    cpu,
+    Capabilities, ClassWeights, Clip, ClipOrder, Config, CrossEntropy, Denominator, Dtype, Gpu, LogitBias,
+    Options, Output, Reduction, SampleWeights, Scores, Shape, Spec, Targets, Totals, Validation,
+    WeightScheme, WeightScope, cpu,
 };
 
 fn check(gpu: &Gpu, batch: &Batch, options: &Options, at: usize) -> f64 {
@@ -519,15 +519,98 @@ fn sixteen_bits() {
             }
             println!("{}: {dtype:?} worst {worst:.3} of the tolerance", gpu.describe());
         }
-        for shape in [Shape::new(4, 3), Shape::class_first(1, 4, 6)] {
-            let options = Options { dtype: Dtype::F16, ..Options::default() };
-            let refused = CrossEntropy::new(&gpu.device, &Spec::default(), shape, &options).unwrap_err();
-            assert_eq!(
-                refused.to_string(),
-                "dtype is F16; 16-bit logits are class-last with an even row_stride, for two share a word"
-            );
+    }
+}
+
+/// 16-bit logits, class-first: two neighbouring positions share each word. Every length of tail, rows in registers and
+/// not, every kind of target and of scores, all terms; NaN and infinities in one half of a word only, and halves that are
+/// ignored; the same bits in place, and cut into tiles.
+#[test]
+fn sixteen_bits_class_first() {
+    let padded = |shape: Shape| shape.with_row_stride(shape.row_stride + 6);
+    let shapes = [
+        Shape::class_first(3, 1, 2),
+        Shape::class_first(9, 3, 4),
+        padded(Shape::class_first(2, 5, 22)),
+        Shape::class_first(1, 19, 64),
+        Shape::class_first(2, 33, 26),
+        padded(Shape::class_first(2, 130, 10)),
+    ];
+    for gpu in gpus() {
+        for dtype in [Dtype::F16, Dtype::Bf16] {
+            let mut worst = 0.0f64;
+            for (turn, shape) in (0..).zip(shapes) {
+                for (number, targets) in (0..).zip([Targets::Labels, Targets::TwoHot, Targets::Soft]) {
+                    let plain = Spec {
+                        targets,
+                        ignore_index: (targets != Targets::Soft).then_some(-100),
+                        ..full_spec(shape.classes)
+                    };
+                    let late = Clip { eps: 1e-2, order: ClipOrder::AfterNormalizing };
+                    let spec = match (turn + number) % 4 {
+                        0 => plain,
+                        1 => Spec {
+                            label_smoothing: 0.1,
+                            focal_gamma: 1.5,
+                            z_loss: 0.001,
+                            logit_bias: LogitBias::Given(
+                                (0..shape.classes).map(|c| (c % 5) as f32 / 2.0).collect(),
+                            ),
+                            cost_lambda: 0.3,
+                            ..plain
+                        },
+                        2 => Spec { scores: Scores::Probs(late), ..plain },
+                        _ => Spec { focal_gamma: 2.0, logit_scale: 0.5, ..plain },
+                    };
+                    let mut batch = Batch::random(turn + number, &spec, shape);
+                    for (row, value) in [(2, f32::NAN), (5, f32::INFINITY)] {
+                        if row < shape.rows {
+                            batch.logits[shape.index(row, shape.classes / 2) as usize] = value;
+                        }
+                    }
+                    batch.logits = dtype.round(&batch.logits);
+                    let options = Options { dtype, ..Options::default() };
+                    worst = worst.max(check(gpu, &batch, &options, 1));
+                    let (_, beside) = run_plan(gpu, &batch, &options, 2);
+                    let over = Options { in_place: true, ..options };
+                    let (_, over) = run_plan(gpu, &batch, &over, 3);
+                    assert_eq!(bits(&beside), bits(&over), "{}: {dtype:?} {shape:?}", gpu.describe());
+                }
+            }
+            let shape = padded(Shape::class_first(500, 5, 6));
+            let mut batch = Batch::random(4, &full_spec(5), shape);
+            batch.logits = dtype.round(&batch.logits);
+            let options = Options { dtype, in_place: true, ..Options::default() };
+            let (_, whole) = run_plan(gpu, &batch, &options, 0);
+            let small = Options { max_binding_size: Some(20_000), ..options };
+            let (_, tiled) = run_plan(gpu, &batch, &small, 0);
+            assert_eq!(bits(&whole), bits(&tiled), "{}", gpu.describe());
+            println!("{}: {dtype:?} worst {worst:.3} of the tolerance", gpu.describe());
         }
     }
+}
+
+/// What shares no word in pairs is refused.
+#[test]
+fn sixteen_bits_are_even() {
+    let refused = |shape| {
+        let options = Options { dtype: Dtype::F16, ..Options::default() };
+        Config::with_capabilities(Capabilities::default(), &Spec::default(), shape, &options)
+            .map_or_else(|error| error.to_string(), |_| String::new())
+    };
+    for inner in 1..=9 {
+        let shape = Shape::class_first(2, 4, inner);
+        assert_eq!(refused(shape).is_empty(), inner == 1 || inner % 2 == 0, "{inner}");
+    }
+    let message = |numbers| format!("dtype is F16; 16-bit logits lie two to a word: {numbers} must be even");
+    assert_eq!(refused(Shape::new(4, 3)), message("row_stride (3)"));
+    assert_eq!(refused(Shape::class_first(1, 4, 7)), message("row_stride (28) and inner (7)"));
+    let odd = Shape::class_first(2, 4, 6).with_row_stride(25);
+    assert_eq!(refused(odd), message("row_stride (25) and inner (6)"));
+    assert_eq!(
+        refused(Shape::class_first(1, 32_770, 2)),
+        "number of classes with an invocation for two rows is 32770; the device allows 32768"
+    );
 }
 
 /// A confident row keeps its gradient: p = 0.9999999 and beyond, to f32's relative precision.

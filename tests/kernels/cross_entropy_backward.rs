@@ -3,7 +3,7 @@ use crate::support::{Batch, Guarded, full_spec, gpus, run};
 use wgpu_cross_entropy::kernels::{CrossEntropyBackwardBuffers, CrossEntropyBackwardKernel, TableLayout};
 use wgpu_cross_entropy::tolerance::{Worst, tolerances};
 use wgpu_cross_entropy::wgsl::Strategy;
-use wgpu_cross_entropy::{Config, CrossEntropy, Gpu, Options, Shape, cpu};
+use wgpu_cross_entropy::{Config, CrossEntropy, Dtype, Gpu, Options, Shape, cpu};
 
 /// Those that take any number of classes of the tests here; tiles are for `cross_entropy`'s tests.
 const STRATEGIES: [Strategy; 5] =
@@ -27,11 +27,13 @@ fn backward_scaled(
     words[2] = denominator.to_bits();
     words[12] = grad_scale.to_bits();
     let table = Guarded::new(gpu, 64, &words);
-    let logits = Guarded::floats(gpu, at, &batch.logits);
+    let (dtype, len) = (config.options().dtype, batch.logits.len());
+    let logits = Guarded::elements(gpu, at, dtype, &batch.logits);
     let targets = batch.targets(gpu, at);
     let grad_out = batch.grad_out.as_ref().map(|grads| Guarded::floats(gpu, at, grads));
     let stats = Guarded::floats(gpu, 4, &stats.concat());
-    let grads = (!config.options().in_place).then(|| Guarded::output(gpu, at, batch.logits.len()));
+    let grads = (!config.options().in_place)
+        .then(|| Guarded::output(gpu, at, (len * dtype.bytes() as usize).div_ceil(4)));
     let buffers = CrossEntropyBackwardBuffers {
         logits: logits.binding(),
         targets: targets.binding(),
@@ -42,7 +44,7 @@ fn backward_scaled(
     };
     let bound = kernel.bind(&gpu.device, &buffers).unwrap();
     run(gpu, |pass| bound.encode(pass));
-    grads.as_ref().unwrap_or(&logits).read_floats(gpu)
+    grads.as_ref().unwrap_or(&logits).read_elements(gpu, dtype, len)
 }
 
 /// Gradients as the oracle's, with a random upstream gradient a row; the same bits over the logits; the same as the
@@ -52,31 +54,43 @@ fn gradients_agree() {
     for gpu in gpus() {
         for strategy in STRATEGIES {
             for (classes, at) in [(1, 0), (3, 1), (4, 4), (66, 2), (260, 0)] {
-                let batch = Batch::random(8, &full_spec(classes), Shape::new(45, classes));
                 let options = Options { strategy: Some(strategy), grad_out: true, ..Options::default() };
-                let config = Config::new(&gpu.device, &batch.spec, batch.shape, &options).unwrap();
-                let inputs = batch.inputs();
-                let want = cpu::compute(&batch.spec, &batch.shape, &inputs).unwrap();
-                let allowed = tolerances(&config, &inputs, &want);
-                let got = backward(gpu, &batch, &config, at, want.totals.denominator as f32);
-                let worst = Worst::of("logit_grads", &got, &want.logit_grads, &allowed.logit_grads);
-                assert!(worst.passed(), "{} {classes}: {worst}", gpu.describe());
-
-                let in_place = Options { in_place: true, ..options };
-                let over = Config::new(&gpu.device, &batch.spec, batch.shape, &in_place).unwrap();
-                let over = backward(gpu, &batch, &over, at, want.totals.denominator as f32);
-                let bits = |floats: &[f32]| floats.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-                assert_eq!(bits(&got), bits(&over), "{}: in place", gpu.describe());
-
-                let fused = CrossEntropy::new(&gpu.device, &batch.spec, batch.shape, &options).unwrap();
-                let fused = fused.compute_blocking(&gpu.device, &gpu.queue, &inputs).unwrap();
-                let fused: Vec<f64> = fused.logit_grads.into_iter().map(f64::from).collect();
-                let worst = Worst::of("fused", &got, &fused, &allowed.logit_grads);
-                assert!(worst.passed(), "{} {classes}: {worst}", gpu.describe());
+                agree(gpu, &options, Shape::new(45, classes), at);
+            }
+        }
+        for dtype in [Dtype::F16, Dtype::Bf16] {
+            for (classes, inner, at) in [(1, 2, 1), (19, 16, 0), (66, 6, 2)] {
+                let options = Options { dtype, grad_out: true, ..Options::default() };
+                agree(gpu, &options, Shape::class_first(3, classes, inner), at);
             }
         }
         println!("{}: ok", gpu.describe());
     }
+}
+
+fn agree(gpu: &Gpu, options: &Options, shape: Shape, at: usize) {
+    let classes = shape.classes;
+    let mut batch = Batch::random(8, &full_spec(classes), shape);
+    batch.logits = options.dtype.round(&batch.logits);
+    let config = Config::new(&gpu.device, &batch.spec, batch.shape, options).unwrap();
+    let inputs = batch.inputs();
+    let want = cpu::compute(&batch.spec, &batch.shape, &inputs).unwrap();
+    let allowed = tolerances(&config, &inputs, &want);
+    let got = backward(gpu, &batch, &config, at, want.totals.denominator as f32);
+    let worst = Worst::of("logit_grads", &got, &want.logit_grads, &allowed.logit_grads);
+    assert!(worst.passed(), "{} {classes}: {worst}", gpu.describe());
+
+    let in_place = Options { in_place: true, ..*options };
+    let over = Config::new(&gpu.device, &batch.spec, batch.shape, &in_place).unwrap();
+    let over = backward(gpu, &batch, &over, at, want.totals.denominator as f32);
+    let bits = |floats: &[f32]| floats.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&got), bits(&over), "{}: in place", gpu.describe());
+
+    let fused = CrossEntropy::new(&gpu.device, &batch.spec, batch.shape, options).unwrap();
+    let fused = fused.compute_blocking(&gpu.device, &gpu.queue, &inputs).unwrap();
+    let fused: Vec<f64> = fused.logit_grads.into_iter().map(f64::from).collect();
+    let worst = Worst::of("fused", &got, &fused, &allowed.logit_grads);
+    assert!(worst.passed(), "{} {classes}: {worst}", gpu.describe());
 }
 
 /// Rows that are not finite get NaN, rows that do not count get zeros, and no denominator gives zeros.

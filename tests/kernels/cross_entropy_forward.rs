@@ -2,7 +2,9 @@ use crate::support::{Batch, Guarded, full_spec, gpus, run};
 use wgpu_cross_entropy::kernels::{CrossEntropyForwardBuffers, CrossEntropyForwardKernel, TableLayout};
 use wgpu_cross_entropy::tolerance::{ULP, Worst, tolerances};
 use wgpu_cross_entropy::wgsl::Strategy;
-use wgpu_cross_entropy::{Config, Gpu, NO_CLASS, Options, RowRecord, Shape, Spec, Targets, Totals, cpu};
+use wgpu_cross_entropy::{
+    Config, Dtype, Gpu, NO_CLASS, Options, RowRecord, Shape, Spec, Targets, Totals, cpu,
+};
 
 /// Those that take any number of classes of the tests here; tiles are for `cross_entropy`'s tests.
 const STRATEGIES: [Strategy; 5] =
@@ -30,7 +32,7 @@ fn forward_words(
     let mut initial = TableLayout::new(&batch.spec, &batch.shape).initial(&batch.spec);
     initial[36..40].fill(0xff); // first_bad_row: none yet
     let table = Guarded::new(gpu, 64, &bytemuck::pod_collect_to_vec::<u8, u32>(&initial));
-    let logits = Guarded::floats(gpu, at, &batch.logits);
+    let logits = Guarded::elements(gpu, at, config.options().dtype, &batch.logits);
     let targets = batch.targets(gpu, at);
     let weights = batch.sample_weights.as_ref().map(|weights| Guarded::floats(gpu, at, weights));
     let losses = Guarded::output(gpu, at, batch.shape.rows as usize * config.row_size() as usize / 4);
@@ -57,50 +59,55 @@ fn losses_and_statistics() {
     for gpu in gpus() {
         for strategy in STRATEGIES {
             for (classes, at) in [(1, 0), (3, 1), (4, 0), (66, 2), (260, 0)] {
-                let batch = Batch::random(7, &full_spec(classes), Shape::new(45, classes));
                 let options = Options { strategy: Some(strategy), ..Options::default() };
-                let config = Config::new(&gpu.device, &batch.spec, batch.shape, &options).unwrap();
-                let (losses, stats, totals) = forward(gpu, &batch, &config, at);
-                let inputs = batch.inputs();
-                let want = cpu::compute(&batch.spec, &batch.shape, &inputs).unwrap();
-                let allowed = tolerances(&config, &inputs, &want);
-                let worst = Worst::of("row_losses", &losses, &want.row_losses, &allowed.row_losses);
-                assert!(worst.passed(), "{} {classes}: {worst}", gpu.describe());
-                assert_eq!(
-                    (totals.correct_rows, totals.nonfinite_rows),
-                    (want.totals.correct_rows, want.totals.nonfinite_rows)
-                );
-
-                let mut counted = Totals::default();
-                let values = cpu::ClassValues::new(&batch.spec, &[]);
-                let (_, wanted) =
-                    cpu::cross_entropy_forward(&batch.spec, &batch.shape, &inputs, &values, &mut counted);
-                for (row, (got, want)) in stats.iter().zip(&wanted).enumerate() {
-                    if cpu::Label::read(&batch.spec, &batch.shape, batch.labels[row])
-                        != cpu::Label::Class(batch.labels[row] as u32)
-                    {
-                        assert_eq!(*got, [0.0; 8], "row {row} does not count");
-                        continue;
-                    }
-                    // The others' sum is off by at most the error of an exponential of the largest spread here, 60.
-                    let relative = ULP * (3.0 + 2.0 * 64.0) * 8.0;
-                    let lse = f64::from(got[0]) + f64::from(got[1]).ln_1p();
-                    assert!(
-                        (lse - want.lse).abs() < relative + want.lse.abs() * ULP,
-                        "row {row}: {lse} {want:?}"
-                    );
-                    assert_eq!(f64::from(got[0]), want.reference, "row {row}");
-                    let others = want.sum - 1.0;
-                    assert!((f64::from(got[1]) - others).abs() <= others * relative + 1e-37, "row {row}");
-                    // The label's weight is in the terms, the rest in the factor.
-                    assert!(
-                        (f64::from(got[2]) - want.factor).abs() <= want.factor.abs() * 4.0 * ULP,
-                        "{row}"
-                    );
-                }
+                agree(gpu, &options, Shape::new(45, classes), at);
+            }
+        }
+        for dtype in [Dtype::F16, Dtype::Bf16] {
+            for (classes, inner, at) in [(1, 2, 1), (19, 16, 0), (66, 6, 2)] {
+                let options = Options { dtype, ..Options::default() };
+                agree(gpu, &options, Shape::class_first(3, classes, inner), at);
             }
         }
         println!("{}: ok", gpu.describe());
+    }
+}
+
+fn agree(gpu: &Gpu, options: &Options, shape: Shape, at: usize) {
+    let classes = shape.classes;
+    let mut batch = Batch::random(7, &full_spec(classes), shape);
+    batch.logits = options.dtype.round(&batch.logits);
+    let config = Config::new(&gpu.device, &batch.spec, batch.shape, options).unwrap();
+    let (losses, stats, totals) = forward(gpu, &batch, &config, at);
+    let inputs = batch.inputs();
+    let want = cpu::compute(&batch.spec, &batch.shape, &inputs).unwrap();
+    let allowed = tolerances(&config, &inputs, &want);
+    let worst = Worst::of("row_losses", &losses, &want.row_losses, &allowed.row_losses);
+    assert!(worst.passed(), "{} {classes}: {worst}", gpu.describe());
+    assert_eq!(
+        (totals.correct_rows, totals.nonfinite_rows),
+        (want.totals.correct_rows, want.totals.nonfinite_rows)
+    );
+
+    let mut counted = Totals::default();
+    let values = cpu::ClassValues::new(&batch.spec, &[]);
+    let (_, wanted) = cpu::cross_entropy_forward(&batch.spec, &batch.shape, &inputs, &values, &mut counted);
+    for (row, (got, want)) in stats.iter().zip(&wanted).enumerate() {
+        if cpu::Label::read(&batch.spec, &batch.shape, batch.labels[row])
+            != cpu::Label::Class(batch.labels[row] as u32)
+        {
+            assert_eq!(*got, [0.0; 8], "row {row} does not count");
+            continue;
+        }
+        // The others' sum is off by at most the error of an exponential of the largest spread here, 60.
+        let relative = ULP * (3.0 + 2.0 * 64.0) * 8.0;
+        let lse = f64::from(got[0]) + f64::from(got[1]).ln_1p();
+        assert!((lse - want.lse).abs() < relative + want.lse.abs() * ULP, "row {row}: {lse} {want:?}");
+        assert_eq!(f64::from(got[0]), want.reference, "row {row}");
+        let others = want.sum - 1.0;
+        assert!((f64::from(got[1]) - others).abs() <= others * relative + 1e-37, "row {row}");
+        // The label's weight is in the terms, the rest in the factor.
+        assert!((f64::from(got[2]) - want.factor).abs() <= want.factor.abs() * 4.0 * ULP, "{row}");
     }
 }
 

@@ -4,7 +4,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use wgpu_cross_entropy::{
-    ClassWeights, CostMatrix, Denominator, DeviceOptions, Gpu, Inputs, LabelFormat, Reduction, SampleWeights,
+    ClassWeights, CostMatrix, Denominator, DeviceOptions, Dtype, Gpu, Inputs, LabelFormat, Reduction,
+    SampleWeights,
     Scores, Shape, Spec, Targets, sample_weights_len,
 };
 
@@ -309,6 +310,11 @@ impl Guarded {
         Self::new(gpu, at, bytemuck::cast_slice(floats))
     }
 
+    /// Logits as a buffer holds them: 16-bit ones lie two to a word.
+    pub fn elements(gpu: &Gpu, at: usize, dtype: Dtype, values: &[f32]) -> Self {
+        Self::new(gpu, at, &bytemuck::pod_collect_to_vec::<u8, u32>(&dtype.encode(values)))
+    }
+
     pub fn labels(gpu: &Gpu, at: usize, labels: &[i32]) -> Self {
         Self::new(gpu, at, bytemuck::cast_slice(labels))
     }
@@ -341,6 +347,13 @@ impl Guarded {
             "written outside of the binding"
         );
         words[at..end].to_vec()
+    }
+
+    /// So many values of [`Guarded::elements`].
+    pub fn read_elements(&self, gpu: &Gpu, dtype: Dtype, len: usize) -> Vec<f32> {
+        let mut values = dtype.decode(bytemuck::cast_slice(&self.read(gpu)));
+        values.truncate(len);
+        values
     }
 
     pub fn read_floats(&self, gpu: &Gpu) -> Vec<f32> {

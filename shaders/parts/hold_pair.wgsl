@@ -1,0 +1,30 @@
+// Shares of two rows from memory into registers: neighbouring positions, whose 16-bit logits lie in the same words. Words
+// are read once for both.
+
+// Whether loads past the last class are branched around: where a load costs time rather than latency (CPUs). Elsewhere
+// they read the last class again, so that nothing stands between the loads.
+override SKIP_TAIL: bool = false;
+
+// The words, as they are in memory.
+var<private> pair: array<vec4<u32>, BLOCKS>;
+// Which they are: the pair, and its first class. None yet.
+var<private> pair_held: vec2<u32> = vec2<u32>(0xffffffffu);
+
+fn hold_pair(row_at: u32, first: u32) {
+    let wanted = vec2<u32>(row_at / 2u, first);
+    if (all(pair_held == wanted)) { return; }
+    pair_held = wanted;
+    // each BLOCK
+    if (!SKIP_TAIL || block_classes(first, BLOCKu).x < class_count()) {
+        pair[BLOCK] = load_words(row_at, block_classes(first, BLOCKu));
+    }
+    // end
+}
+
+// One row's half of them.
+fn hold(row_at: u32, first: u32) {
+    hold_pair(row_at, first);
+    // each BLOCK
+    held[BLOCK] = tame(half_of(pair[BLOCK], row_at, block_classes(first, BLOCKu)));
+    // end
+}
