@@ -911,7 +911,13 @@ impl Config {
         let sums_again = u32::from(variant.general && !variant.held);
         // Scores that are normalized again are read for it wherever they are.
         let scores = u32::from(self.spec.scores != Scores::Logits);
-        if variant.held { 1 + scores } else { 2 + sums_again + scores }
+        // Two rows that share their words read them for one another too, but for the last time.
+        match (variant.held, variant.takes_pairs()) {
+            (true, false) => 1 + scores,
+            (true, true) => 1 + 2 * scores,
+            (false, false) => 2 + sums_again + scores,
+            (false, true) => 3 + 2 * (sums_again + scores),
+        }
     }
 
     /// The options with what was chosen said outright, so that any number of rows gets the same variant.

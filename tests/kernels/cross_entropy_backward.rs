@@ -58,11 +58,10 @@ fn gradients_agree() {
                 agree(gpu, &options, Shape::new(45, classes), at);
             }
         }
-        for dtype in [Dtype::F16, Dtype::Bf16] {
-            for (classes, inner, at) in [(1, 2, 1), (19, 16, 0), (66, 6, 2)] {
-                let options = Options { dtype, grad_out: true, ..Options::default() };
-                agree(gpu, &options, Shape::class_first(3, classes, inner), at);
-            }
+        let cases = [(Dtype::F16, 1, 2, 1), (Dtype::Bf16, 19, 16, 0), (Dtype::F16, 66, 6, 2)];
+        for (dtype, classes, inner, at) in cases {
+            let options = Options { dtype, grad_out: true, ..Options::default() };
+            agree(gpu, &options, Shape::class_first(3, classes, inner), at);
         }
         println!("{}: ok", gpu.describe());
     }
