@@ -844,7 +844,7 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
             ]);
             parts.extend(["parts/row_result.wgsl", "parts/keep_row.wgsl", "parts/tally_direct.wgsl"]);
             parts.extend(["parts/numerics.wgsl", "parts/row_part.wgsl", "parts/shares.wgsl"]);
-            parts.extend(["parts/visit_shares.wgsl", "parts/lanes_workgroup.wgsl"]);
+            parts.extend(["parts/visit_shares.wgsl", "parts/lanes_workgroup.wgsl", "parts/rows_one.wgsl"]);
             parts.push("parts/reduce_workgroup.wgsl");
             parts.extend(match variant.general {
                 true => ["parts/row_general.wgsl", "parts/probabilities_softmax.wgsl", "parts/moments.wgsl"]
