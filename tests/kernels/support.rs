@@ -5,8 +5,7 @@ use rand::{RngExt, SeedableRng};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use wgpu_cross_entropy::{
     ClassWeights, CostMatrix, Denominator, DeviceOptions, Dtype, Gpu, Inputs, LabelFormat, Reduction,
-    SampleWeights,
-    Scores, Shape, Spec, Targets, sample_weights_len,
+    SampleWeights, Scores, Shape, Spec, Targets, sample_weights_len,
 };
 
 /// Every adapter of this machine in turn. While a GL one has its turn no other test has it: wgpu gives up on GL's one
