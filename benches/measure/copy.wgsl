@@ -1,6 +1,6 @@
 // The ceiling: as many bytes read as written, 16 at a time, a few vectors an invocation, and nothing else. A kernel that
-// moves the same bytes cannot be expected to be faster on the same device through the same compiler. The bench puts the
-// lines in: with stores of sums, it only reads.
+// moves the same bytes cannot be expected to be faster on the same device through the same compiler. `copy.rs` puts the
+// lines in; where they add up, it only reads.
 
 override WORKGROUP_SIZE: u32 = 64u;
 
@@ -16,7 +16,6 @@ fn main(
     // The grid has a second dimension where the first one's limit is passed; its last line may be too long.
     let number = group.y * groups.x + group.x;
     let at = number * WORKGROUP_SIZE * VECTORSu + lane;
-    let first = number * WORKGROUP_SIZE + lane;
     if (at + (VECTORSu - 1u) * WORKGROUP_SIZE >= arrayLength(&source)) { return; }
     LOADS
     STORES

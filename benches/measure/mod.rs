@@ -11,6 +11,10 @@ use wgpu_cross_entropy::{Bound, Config, Gpu, READ_TIMEOUT, Spec, read};
 
 use crate::data::Data;
 
+mod copy;
+
+use copy::CopyShape;
+
 /// Whatever keeps a kernel from being timed, in words.
 pub type Failure = Box<dyn Error>;
 
@@ -231,32 +235,17 @@ pub struct Copies {
     shaders: Vec<(CopyShape, wgpu::ComputePipeline)>,
 }
 
-/// How a copy goes about it.
-#[derive(Clone, Copy, Debug)]
-pub struct CopyShape {
-    /// Invocations in a workgroup.
-    pub workgroup_size: u32,
-    /// Vectors of 16 bytes an invocation.
-    pub vectors: u32,
-    /// Whether it only reads, and adds up.
-    pub sums: bool,
-}
-
 /// The shapes: as narrow as the subgroup of a CPU device, usual ones, and more loads in flight.
 const COPY_SHAPES: &[CopyShape] = &[
-    copy_shape(8, 1, false),
-    copy_shape(8, 4, false),
-    copy_shape(64, 1, false),
-    copy_shape(256, 1, false),
-    copy_shape(64, 4, false),
-    copy_shape(256, 4, false),
-    copy_shape(8, 4, true),
-    copy_shape(64, 4, true),
+    CopyShape::new(8, 1, false),
+    CopyShape::new(8, 4, false),
+    CopyShape::new(64, 1, false),
+    CopyShape::new(256, 1, false),
+    CopyShape::new(64, 4, false),
+    CopyShape::new(256, 4, false),
+    CopyShape::new(8, 4, true),
+    CopyShape::new(64, 4, true),
 ];
-
-const fn copy_shape(workgroup_size: u32, vectors: u32, sums: bool) -> CopyShape {
-    CopyShape { workgroup_size, vectors, sums }
-}
 
 /// GB/s of the copies of one size; read and written bytes both count.
 #[derive(Clone, Debug)]
@@ -334,9 +323,10 @@ impl Copies {
                     pass.dispatch_workgroups(x, y, 1);
                 })
             })?;
+            let rate = rate(shape.moved() * size, took);
             match shape.sums {
-                true => sum = sum.max(rate(size + size / 16, took)),
-                false => copies.push((*shape, rate(2 * size, took))),
+                true => sum = sum.max(rate),
+                false => copies.push((*shape, rate)),
             }
         }
         let took = median_run(testing, &|runs| {
@@ -360,21 +350,8 @@ fn grid_of(groups: u64, limit: u32) -> (u32, u32) {
 )]
 fn copy_pipeline(gpu: &Gpu, layout: &wgpu::BindGroupLayout, shape: &CopyShape) -> wgpu::ComputePipeline {
     let label = Some("copy");
-    // Loops would be as good on GPUs, but CPU drivers pay for them: a line a vector.
-    let lines = |line: &str| {
-        (0..shape.vectors).map(|n| line.replace("VECTOR", &n.to_string())).collect::<Vec<_>>().join("\n    ")
-    };
-    let text = include_str!("copy.wgsl")
-        .replace("LOADS", &lines("let v_VECTOR = source[at + VECTORu * WORKGROUP_SIZE];"))
-        .replace(
-            "STORES",
-            &match shape.sums {
-                false => lines("target_words[at + VECTORu * WORKGROUP_SIZE] = v_VECTOR;"),
-                true => format!("target_words[first] = {};", lines("v_VECTOR").replace("\n    ", " + ")),
-            },
-        )
-        .replace("VECTORS", &shape.vectors.to_string());
-    let descriptor = wgpu::ShaderModuleDescriptor { label, source: wgpu::ShaderSource::Wgsl(text.into()) };
+    let descriptor =
+        wgpu::ShaderModuleDescriptor { label, source: wgpu::ShaderSource::Wgsl(shape.text().into()) };
     // SAFETY: every index is below the length of the source, which the copy checks, and the target is as long; there is
     // no loop.
     let module = unsafe {

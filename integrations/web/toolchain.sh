@@ -53,7 +53,7 @@ debian_compiler() {
         fi
         say "fetching rustc from Debian's unstable suite"
         rm -rf "$debian"
-        mkdir -p "$debian"/{apt/state/lists/partial,apt/cache/archives/partial,apt/none,debs,root,bin}
+        mkdir -p "$debian"/{apt/state/lists/partial,apt/cache/archives/partial,apt/none,debs,sysroot,bin}
         # The mirror is the one that this system uses.
         # shellcheck disable=SC2016 # apt-get's own variables
         site=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -E '/debian/?$' | head -n 1)
@@ -71,16 +71,16 @@ debian_compiler() {
         (cd "$debian/debs" && unstable apt-get download rustc $packages >/dev/null) || return 1
         local package
         for package in "$debian"/debs/*.deb; do
-            dpkg -x "$package" "$debian/root" || return 1
+            dpkg -x "$package" "$debian/sysroot" || return 1
         done
         rm -rf "$debian/debs"
-        libraries=$(find "$debian/root" -name '*.so*' -printf '%h\n' | sort -u | paste -sd:)
+        libraries=$(find "$debian/sysroot" -name '*.so*' -printf '%h\n' | sort -u | paste -sd:)
         local program loader
-        loader=$(find "$debian/root" -name 'ld-linux-*.so.2' | head -n 1)
+        loader=$(find "$debian/sysroot" -name 'ld-linux-*.so.2' | head -n 1)
         for program in "rustc:usr/bin/rustc" "wasm-ld:usr/bin/wasm-ld-${linker#lld-}"; do
             # lld is told by its own name what it shall link.
             printf '#!/bin/sh\nexec "%s" --library-path "%s" --argv0 "%s" "%s" "$@"\n' "$loader" "$libraries" \
-                "${program%%:*}" "$debian/root/${program#*:}" >"$debian/bin/${program%%:*}"
+                "${program%%:*}" "$debian/sysroot/${program#*:}" >"$debian/bin/${program%%:*}"
             chmod +x "$debian/bin/${program%%:*}"
         done
         "$debian/bin/rustc" --version || { rm -rf "$debian/bin"; return 1; }

@@ -16,6 +16,7 @@ mod faults;
 mod fuzz;
 mod input;
 mod memory;
+mod poison;
 mod safety;
 mod size;
 mod threads;

@@ -102,11 +102,10 @@ fn binding(guarded: &Option<Guarded>) -> Option<wgpu::BufferBinding<'_>> {
     guarded.as_ref().map(Guarded::binding)
 }
 
-/// Runs the flow kernel by kernel, every buffer between poisoned words, and finds those untouched.
-fn guarded_flow(gpu: &Gpu, case: &Case, batch: &Batch, at: usize) -> Option<()> {
-    let (spec, shape, device) = (&case.spec, case.shape, &gpu.device);
-    let options = Options { grad_out: true, ..case.options };
-    let config = Config::new(device, spec, shape, &options).ok()?;
+/// Runs the flow kernel by kernel, every buffer between poisoned words, and finds those untouched. What is in the buffers
+/// then.
+pub fn guarded_flow(gpu: &Gpu, config: &Config, batch: &Batch, at: usize) -> Option<Vec<Vec<u32>>> {
+    let (spec, shape, options, device) = (config.spec(), *config.shape(), *config.options(), &gpu.device);
     let (rows, classes) = (shape.rows as usize, shape.classes as usize);
     // Tables, histories, partial sums and telemetry start at the device's alignment, which divides 256 bytes.
     let aligned = 64;
@@ -138,7 +137,7 @@ fn guarded_flow(gpu: &Gpu, case: &Case, batch: &Batch, at: usize) -> Option<()> 
             .map(|own| Guarded::new(gpu, aligned, &bytemuck::pod_collect_to_vec::<u8, u32>(own.as_bytes())));
         let counted = (spec.live_counts.over != CountsOver::Batch).then(|| words(classes as u64 * 4));
         let weighted = spec.live_counts.sample_weighted;
-        let count = ClassCountsKernel::new(device, &config).unwrap().bind(
+        let count = ClassCountsKernel::new(device, config).unwrap().bind(
             device,
             &ClassCountsBuffers {
                 targets: targets.binding(),
@@ -147,7 +146,7 @@ fn guarded_flow(gpu: &Gpu, case: &Case, batch: &Batch, at: usize) -> Option<()> 
                 class_counts: counts.binding(),
             },
         );
-        let weigh = ClassWeightsKernel::new(device, &config).unwrap().bind(
+        let weigh = ClassWeightsKernel::new(device, config).unwrap().bind(
             device,
             &ClassWeightsBuffers {
                 class_counts: counts.binding(),
@@ -163,7 +162,7 @@ fn guarded_flow(gpu: &Gpu, case: &Case, batch: &Batch, at: usize) -> Option<()> 
         });
         guards.extend([Some(counts), mass, history, counted].into_iter().flatten());
     }
-    let denominator = DenominatorKernel::new(device, &config).unwrap().bind(
+    let denominator = DenominatorKernel::new(device, config).unwrap().bind(
         device,
         &DenominatorBuffers {
             targets: targets.binding(),
@@ -176,7 +175,7 @@ fn guarded_flow(gpu: &Gpu, case: &Case, batch: &Batch, at: usize) -> Option<()> 
     let forward_losses =
         Guarded::output(gpu, if records { aligned } else { at }, rows * config.row_size() as usize / 4);
     let stats = Guarded::output(gpu, aligned, rows * 8);
-    let forward = CrossEntropyForwardKernel::new(device, &config).unwrap().bind(
+    let forward = CrossEntropyForwardKernel::new(device, config).unwrap().bind(
         device,
         &CrossEntropyForwardBuffers {
             logits: logits.binding(),
@@ -190,7 +189,7 @@ fn guarded_flow(gpu: &Gpu, case: &Case, batch: &Batch, at: usize) -> Option<()> 
     // Over logits of its own, where gradients go over logits.
     let own_logits = Guarded::new(gpu, at, &stored);
     let own_grads = (!options.in_place).then(|| Guarded::output(gpu, at, stored.len()));
-    let backward = CrossEntropyBackwardKernel::new(device, &config).unwrap().bind(
+    let backward = CrossEntropyBackwardKernel::new(device, config).unwrap().bind(
         device,
         &CrossEntropyBackwardBuffers {
             logits: own_logits.binding(),
@@ -201,7 +200,7 @@ fn guarded_flow(gpu: &Gpu, case: &Case, batch: &Batch, at: usize) -> Option<()> 
             table: table.binding(),
         },
     );
-    let fused = CrossEntropyKernel::new(device, &config).unwrap().bind(
+    let fused = CrossEntropyKernel::new(device, config).unwrap().bind(
         device,
         &CrossEntropyBuffers {
             logits: logits.binding(),
@@ -213,7 +212,7 @@ fn guarded_flow(gpu: &Gpu, case: &Case, batch: &Batch, at: usize) -> Option<()> 
             table: table.binding(),
         },
     );
-    let total = LossTotalKernel::new(device, &config).unwrap().bind(
+    let total = LossTotalKernel::new(device, config).unwrap().bind(
         device,
         &LossTotalBuffers {
             row_losses: row_losses.binding(),
@@ -229,7 +228,7 @@ fn guarded_flow(gpu: &Gpu, case: &Case, batch: &Batch, at: usize) -> Option<()> 
     if spec.targets == Targets::Labels && options.dtype == Dtype::F32 {
         let gathered = Guarded::output(gpu, at.next_multiple_of(2), rows * 2);
         let again = Guarded::new(gpu, at, &stored);
-        let gather = CostGatherKernel::new(device, &config).unwrap().bind(
+        let gather = CostGatherKernel::new(device, config).unwrap().bind(
             device,
             &CostGatherBuffers {
                 logits: again.binding(),
@@ -255,10 +254,7 @@ fn guarded_flow(gpu: &Gpu, case: &Case, batch: &Batch, at: usize) -> Option<()> 
     ]);
     guards.extend([sample_weights, grad_out, external, grads, telemetry, own_grads].into_iter().flatten());
     // Reading asserts that what lies around is as it was.
-    for guard in &guards {
-        guard.read(gpu);
-    }
-    Some(())
+    Some(guards.iter().map(|guard| guard.read(gpu)).collect())
 }
 
 /// Poison around every buffer of every kernel is found untouched, in every layout and strategy.
@@ -286,8 +282,10 @@ fn memory_around_every_buffer_is_untouched() {
             case = Case { spec: fit(spec, shape.classes), shape, ..case };
             for (at, scores) in [(0, Numbers::Usual), (64, Numbers::Bits), (67, Numbers::Ends)] {
                 let filling = Filling { seed: number as u64, scores, hostile: true, at };
-                match guarded_flow(gpu, &case, &case.batch(&filling), at) {
-                    Some(()) => flows += 1,
+                let options = Options { grad_out: true, ..case.options };
+                let config = Config::new(&gpu.device, &case.spec, case.shape, &options).ok();
+                match config.and_then(|config| guarded_flow(gpu, &config, &case.batch(&filling), at)) {
+                    Some(_) => flows += 1,
                     None => refused += 1,
                 }
             }

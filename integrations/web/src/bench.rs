@@ -19,6 +19,7 @@ use wgpu_cross_entropy::{
 };
 
 use crate::batch::{CASES, Data, at_most, name_of, traffic};
+use crate::copy::CopyShape;
 
 type Failure = Box<dyn Error>;
 
@@ -478,35 +479,33 @@ struct Ceiling {
     sum: f64,
 }
 
-/// The shaders without arithmetic, in two sizes of workgroups.
-struct Copies {
-    copy: [(u32, wgpu::ComputePipeline); 2],
-    sum: [(u32, wgpu::ComputePipeline); 2],
-}
+/// The shaders without arithmetic: some of the shapes of the native bench.
+struct Copies(Vec<(CopyShape, wgpu::ComputePipeline)>);
 
 impl Copies {
     fn new(gpu: &Gpu) -> Self {
-        let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some("ceilings"),
-            source: wgpu::ShaderSource::Wgsl(include_str!("ceilings.wgsl").into()),
+        let shapes = [(64, 1, false), (256, 1, false), (64, 4, true), (256, 4, true)];
+        let pipelines = shapes.map(|(workgroup_size, vectors, sums)| {
+            let shape = CopyShape::new(workgroup_size, vectors, sums);
+            let label = Some("copy");
+            let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                label,
+                source: wgpu::ShaderSource::Wgsl(shape.text().into()),
+            });
+            let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label,
+                layout: None,
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &[("WORKGROUP_SIZE", f64::from(workgroup_size))],
+                    ..Default::default()
+                },
+                cache: None,
+            });
+            (shape, pipeline)
         });
-        let both = |entry: &str| {
-            [64, 256].map(|size| {
-                let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                    label: Some(entry),
-                    layout: None,
-                    module: &module,
-                    entry_point: Some(entry),
-                    compilation_options: wgpu::PipelineCompilationOptions {
-                        constants: &[("WORKGROUP_SIZE", f64::from(size))],
-                        ..Default::default()
-                    },
-                    cache: None,
-                });
-                (size, pipeline)
-            })
-        };
-        Self { copy: both("copy"), sum: both("sum") }
+        Self(pipelines.into())
     }
 
     /// Over the first `bytes` of the buffers.
@@ -519,36 +518,31 @@ impl Copies {
         bytes: u64,
     ) -> Result<Ceiling, Failure> {
         let mut ceiling = Ceiling { copy: 0.0, sum: 0.0 };
-        // Bytes moved for each byte of the source, and vectors an invocation.
-        for (pipelines, moved, vectors, best) in
-            [(&self.copy, 2.0, 1, &mut ceiling.copy), (&self.sum, 1.0, 4, &mut ceiling.sum)]
-        {
-            for (size, pipeline) in pipelines {
-                let entries = [(0, source), (1, target)].map(|(binding, buffer)| wgpu::BindGroupEntry {
-                    binding,
-                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                        buffer,
-                        offset: 0,
-                        size: wgpu::BufferSize::new(bytes),
-                    }),
-                });
-                let group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                    label: Some("ceilings"),
-                    layout: &pipeline.get_bind_group_layout(0),
-                    entries: &entries,
-                });
-                let groups = (bytes / 16).div_ceil(u64::from(size * vectors)) as u32;
-                let height = groups.div_ceil(65_535);
-                let width = groups.div_ceil(height);
-                let ms = clock
-                    .median(gpu, &|pass| {
-                        pass.set_pipeline(pipeline);
-                        pass.set_bind_group(0, &group, &[]);
-                        pass.dispatch_workgroups(width, height, 1);
-                    })
-                    .await?;
-                *best = best.max(moved * bytes as f64 / ms / 1e6);
-            }
+        for (shape, pipeline) in &self.0 {
+            let entries = [(0, source), (1, target)].map(|(binding, buffer)| wgpu::BindGroupEntry {
+                binding,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer,
+                    offset: 0,
+                    size: wgpu::BufferSize::new(bytes),
+                }),
+            });
+            let group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some("copy"),
+                layout: &pipeline.get_bind_group_layout(0),
+                entries: &entries,
+            });
+            let groups = (bytes / 16).div_ceil(u64::from(shape.workgroup_size * shape.vectors));
+            let (width, height) = wgpu_cross_entropy::wgsl::grid(groups, 65_535);
+            let ms = clock
+                .median(gpu, &|pass| {
+                    pass.set_pipeline(pipeline);
+                    pass.set_bind_group(0, &group, &[]);
+                    pass.dispatch_workgroups(width, height, 1);
+                })
+                .await?;
+            let best = if shape.sums { &mut ceiling.sum } else { &mut ceiling.copy };
+            *best = best.max((shape.moved() * bytes) as f64 / ms / 1e6);
         }
         Ok(ceiling)
     }

@@ -13,6 +13,8 @@ mod demo;
 mod batch;
 #[path = "../../../tests/support/cases.rs"]
 mod cases;
+#[path = "../../../benches/measure/copy.rs"]
+mod copy;
 #[path = "../../../tests/support/golden.rs"]
 mod golden;
 #[path = "../../../examples/train_imbalanced/model.rs"]
