@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # The shader gate: every text that the crate can emit, in every form, through every compiler that can be had without a GPU.
 #
-#     tests/shader_gate.sh                       a few minutes
-#     SHADER_GATE_FULL=1 tests/shader_gate.sh    slow compilers take every text too, not only a cover of all pairs
+#     tests/shader_gate.sh                       a few minutes: every text; with other numbers, embedded, and for slow
+#                                                compilers a cover of all pairs of choices
+#     SHADER_GATE_FULL=1 tests/shader_gate.sh    every text with all its numbers, in every form, for every compiler
 #
 # naga writes SPIR-V, MSL, HLSL and GLSL (tests/gate); spirv-val, glslangValidator and DXC judge that, and Tint (Dawn for
 # Node on its null back end) the WGSL. Sets up what it needs below target/, prints a table, and ends with
-# "N passed, N failed".
+# "N passed, N failed". A compiler that cannot be had is left out, and the table says why; without Node, which makes the
+# table, the exit status is 77.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
@@ -25,43 +27,57 @@ install_missing() {
         command -v "${wanted#*=}" >/dev/null || missing+=("${wanted%=*}")
     done
     [ "${#missing[@]}" -eq 0 ] && return
-    command -v apt-get >/dev/null || { say "install these first: ${missing[*]}"; exit 1; }
+    command -v apt-get >/dev/null || { say "there is no apt-get here; missing are ${missing[*]}"; return; }
     [ "$(id -u)" -eq 0 ] || as_root=(sudo -n)
     say "installing ${missing[*]}"
     "${as_root[@]}" apt-get -q -o DPkg::Lock::Timeout=300 update >/dev/null || say "apt-get update failed; going on"
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 \
-        install --no-install-recommends "${missing[@]}" >/dev/null
+        install --no-install-recommends "${missing[@]}" >/dev/null || say "apt-get could not install ${missing[*]}"
 }
+
+# What cannot be had, by the first word of its columns in the table, and why.
+declare -A without=()
 
 # Dawn for Node brings its binary in the package; no install script is needed.
 fetch_tint() {
     webgpu="$tools/node_modules/webgpu/index.js"
-    [ -f "$webgpu" ] && return
-    say "fetching Dawn for Node"
-    npm install --silent --ignore-scripts --no-audit --no-fund --prefix "$tools" webgpu@0.6.2
-    [ -f "$webgpu" ]
+    local log="$tools/npm.log"
+    if [ ! -f "$webgpu" ]; then
+        say "fetching Dawn for Node"
+        npm install --silent --ignore-scripts --no-audit --no-fund --prefix "$tools" webgpu@0.6.2 >"$log" 2>&1 || true
+    fi
+    if [ ! -f "$webgpu" ]; then
+        without[tint]="npm could not fetch Dawn for Node: $(tail -n 1 "$log")"
+    elif ! node --input-type=module -e "
+            const { create } = await import('file://$webgpu');
+            process.exit(await create(['backend=null']).requestAdapter() ? 0 : 1);" >"$log" 2>&1; then
+        without[tint]="Dawn for Node does not run here: $(grep -m 1 Error "$log" || tail -n 1 "$log")"
+    fi
 }
 
-# DXC's Linux library lies in the source package of compushady. Without it the gate says so and goes on.
+# DXC's Linux library lies in the source package of compushady.
 fetch_dxc() {
     dxc="$tools/libdxcompiler.so"
-    no_dxc=""
-    [ -f "$dxc" ] && return
     if [ "$(uname -m)" != x86_64 ]; then
-        no_dxc="DXC is not there: this is no x86_64"
+        without[dxc]="the library of DXC is for x86_64"
         return
     fi
-    say "fetching DXC"
-    local scratch="$tools/dxc.new"
-    rm -rf "$scratch"
-    mkdir -p "$scratch"
-    if python3 -m pip download -q --no-deps --no-binary :all: -d "$scratch" compushady==0.17.5 >"$scratch/log" 2>&1 ||
-        compgen -G "$scratch/compushady-*.tar.gz" >/dev/null; then
-        tar -xzf "$scratch"/compushady-*.tar.gz -C "$scratch" --strip-components=3 --wildcards '*/libdxcompiler_x86_64.so.*' &&
-            mv "$scratch"/libdxcompiler_x86_64.so.* "$dxc"
+    if [ ! -f "$dxc" ]; then
+        say "fetching DXC"
+        local scratch="$tools/dxc.new"
+        rm -rf "$scratch"
+        mkdir -p "$scratch"
+        # pip may fail in the package's own set-up, when the archive is already here.
+        python3 -m pip download -q --no-deps --no-binary :all: -d "$scratch" compushady==0.17.5 >"$scratch/log" 2>&1 || true
+        if compgen -G "$scratch/compushady-*.tar.gz" >/dev/null; then
+            tar -xzf "$scratch"/compushady-*.tar.gz -C "$scratch" --strip-components=3 --wildcards '*/libdxcompiler_x86_64.so.*' &&
+                mv "$scratch"/libdxcompiler_x86_64.so.* "$dxc"
+        fi
+        [ -f "$dxc" ] || without[dxc]="DXC could not be fetched: $(tail -n 1 "$scratch/log")"
+        rm -rf "$scratch"
     fi
-    [ -f "$dxc" ] || no_dxc="DXC could not be fetched: $(tail -n 1 "$scratch/log")"
-    rm -rf "$scratch"
+    [ ! -f "$dxc" ] || python3 -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$dxc" 2>"$tools/dxc.log" ||
+        without[dxc]="DXC does not load here: $(tail -n 1 "$tools/dxc.log")"
 }
 
 # timed NAME COMMAND...
@@ -131,21 +147,32 @@ judge_dxc() {
 
 command -v cargo >/dev/null || { say "cargo is missing; install Rust first (rustup)"; exit 1; }
 install_missing spirv-tools=spirv-val glslang-tools=glslangValidator nodejs=node npm=npm python3=python3 python3-pip=pip
+command -v node >/dev/null || { say "there is no Node, which runs Tint and makes the table"; exit 77; }
+command -v spirv-val >/dev/null || without[spirv]="there is no spirv-val"
+command -v glslangValidator >/dev/null || without[glsl]="there is no glslangValidator"
 fetch_tint
 fetch_dxc
+for compiler in "${!without[@]}"; do say "left out: ${without[$compiler]}"; done
+
+# judge COMPILER NAME COMMAND...: unless it cannot be had.
+judge() {
+    local compiler=$1
+    shift
+    [ -n "${without[$compiler]:-}" ] || timed "$@"
+}
 
 rm -rf "$folder"
 mkdir -p "$folder"
 timed build cargo test --release --locked --test gate --no-run
 SHADER_GATE_FOLDER="$folder" timed naga cargo test --release --locked --test gate -- --nocapture ||
     say "naga refused a text; the table has it"
-timed Tint judge_tint
-timed "spirv-val for SPIR-V 1.3" judge_spirv spirv_1_3 vulkan1.1
-timed "spirv-val for SPIR-V 1.6" judge_spirv spirv_1_6 vulkan1.3
-timed "glslangValidator for ESSL 3.10" judge_glsl essl_310
-timed "glslangValidator for GLSL 4.30" judge_glsl glsl_430
-if [ -z "$no_dxc" ]; then
-    timed "DXC for SM 6.0" judge_dxc dxc_6_0 6_0
-    timed "DXC for SM 6.6" judge_dxc dxc_6_6 6_6
-fi
-node tests/gate/table.mjs "$folder" ${no_dxc:+"$no_dxc"}
+judge tint Tint judge_tint
+judge spirv "spirv-val for SPIR-V 1.3" judge_spirv spirv_1_3 vulkan1.1
+judge spirv "spirv-val for SPIR-V 1.6" judge_spirv spirv_1_6 vulkan1.3
+judge glsl "glslangValidator for ESSL 3.10" judge_glsl essl_310
+judge glsl "glslangValidator for GLSL 4.30" judge_glsl glsl_430
+judge dxc "DXC for SM 6.0" judge_dxc dxc_6_0 6_0
+judge dxc "DXC for SM 6.6" judge_dxc dxc_6_6 6_6
+reasons=()
+for compiler in "${!without[@]}"; do reasons+=("$compiler=${without[$compiler]}"); done
+node tests/gate/table.mjs "$folder" "${reasons[@]}"

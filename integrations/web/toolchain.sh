@@ -100,10 +100,11 @@ wasm_bindgen() {
         fi
     done
     say "building wasm-bindgen $version"
+    # It runs for a second: it may be slow if it is soon built.
+    local install=(env CARGO_TARGET_DIR="$tools/wasm-bindgen-build" CARGO_PROFILE_RELEASE_OPT_LEVEL=1
+        cargo install -q wasm-bindgen-cli --version "$version" --bin wasm-bindgen --root "$tools")
     # Its lock file may name versions that a mirror lacks; then newer ones will do.
-    local install=(cargo install -q wasm-bindgen-cli --version "$version" --bin wasm-bindgen --root "$tools")
-    CARGO_TARGET_DIR="$tools/wasm-bindgen-build" "${install[@]}" --locked ||
-        CARGO_TARGET_DIR="$tools/wasm-bindgen-build" "${install[@]}" || return 1
+    "${install[@]}" --locked || "${install[@]}" || return 1
     rm -rf "$tools/wasm-bindgen-build"
     [ -x "$bindgen" ]
 }

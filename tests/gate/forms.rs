@@ -1,6 +1,7 @@
 //! The texts that are gated: every variant, and the variants that specs lead to, in the forms in which they leave the crate.
 
-use std::collections::{BTreeSet, HashSet};
+use super::{hash, on_all_cores};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use wgpu_cross_entropy::wgsl::{self, Embedding, Source, Stage, Variant};
 use wgpu_cross_entropy::{
     BinaryConfig, BinaryDenominator, BinaryOptions, BinaryReduction, BinarySpec, Capabilities, ClassWeights,
@@ -58,6 +59,8 @@ pub struct Job {
     pub subgroups: bool,
     /// Whether it is one of those in which every pair of choices is met: see [`cover`].
     pub in_cover: bool,
+    /// Whether it is the first in this form with its text; others have other constants.
+    pub new_text: bool,
 }
 
 impl Job {
@@ -78,53 +81,62 @@ pub fn jobs() -> Vec<Job> {
     let mut seen: HashSet<String> = variants.iter().map(|variant| format!("{variant:?}")).collect();
     variants.extend(configured().into_iter().filter(|variant| seen.insert(format!("{variant:?}"))));
     let in_cover = cover(&variants);
-    let mut texts = HashSet::new();
-    let mut jobs = Vec::new();
-    for ((stage, variant), in_cover) in variants.iter().zip(in_cover) {
+    let variants: Vec<_> = variants.into_iter().zip(in_cover).collect();
+    let jobs = on_all_cores(&variants, |((stage, variant), in_cover)| {
         // The third form differs from the second in the access of bindings alone: of it, the cover will do.
-        let forms = Form::ALL.into_iter().filter(|form| in_cover || *form != Form::AsUsed);
-        for form in forms {
-            let source = form.source(*stage, variant);
-            let constants: Vec<_> =
-                source.constants.iter().map(|(name, value)| (*name, value.to_bits())).collect();
-            // A stage does not heed every choice: the same text with the same constants is one text.
-            if texts.insert((form.name(), source.text.clone(), constants)) {
-                let what = format!("{stage:?} {variant:?}");
-                let subgroups = wgsl::uses_subgroups(*stage, variant);
-                jobs.push(Job { stage: *stage, form, source, what, subgroups, in_cover });
-            }
-        }
-    }
+        let forms = Form::ALL.into_iter().filter(|form| *in_cover || *form != Form::AsUsed);
+        let subgroups = wgsl::uses_subgroups(*stage, variant);
+        let job = |form: Form| Job {
+            stage: *stage,
+            form,
+            source: form.source(*stage, variant),
+            what: format!("{stage:?} {variant:?}"),
+            subgroups,
+            in_cover: *in_cover,
+            new_text: true,
+        };
+        forms.map(job).collect::<Vec<_>>()
+    });
+    // A stage does not heed every choice: the same text with the same constants is one job.
+    let (mut texts, mut with_constants) = (HashSet::new(), HashSet::new());
+    let mut jobs: Vec<Job> = jobs.into_iter().flatten().collect();
+    jobs.retain_mut(|job| {
+        let text = (job.form.name(), hash(job.source.text.as_bytes()));
+        let constants: Vec<_> =
+            job.source.constants.iter().map(|(name, value)| (*name, value.to_bits())).collect();
+        job.new_text = texts.insert(text.clone());
+        with_constants.insert((text, constants))
+    });
     jobs
 }
 
 /// Which variants are needed so that each pair of choices of a stage (this strategy with that element, this target with
 /// that denominator) is met in at least one. For compilers that are too slow for all.
 fn cover(variants: &[(Stage, Variant)]) -> Vec<bool> {
-    let mut met: HashSet<(Stage, String, String)> = HashSet::new();
-    let pairs = |stage: Stage, variant: &Variant| {
-        // Fields as `Debug` prints them are the choices.
+    // Fields as `Debug` prints them are the choices; each gets a number.
+    let mut numbers: HashMap<String, usize> = HashMap::new();
+    let choices_of = |(_, variant): &(Stage, Variant)| -> BTreeSet<usize> {
         let text = format!("{variant:?}");
-        let choices: BTreeSet<String> =
-            text.split([',', '{', '}']).map(|choice| choice.trim().to_owned()).collect();
-        let choices: Vec<String> = choices.into_iter().collect();
-        let mut pairs = Vec::new();
-        for (index, first) in choices.iter().enumerate() {
-            pairs.extend(choices[index..].iter().map(|second| (stage, first.clone(), second.clone())));
-        }
-        pairs
+        let mut number = |choice: &str| {
+            let next = numbers.len();
+            *numbers.entry(choice.to_owned()).or_insert(next)
+        };
+        text.split([',', '{', '}']).map(|choice| number(choice.trim())).collect()
     };
-    let taken: HashSet<usize> = visit_order(variants.len())
-        .filter(|index| {
-            let (stage, variant) = &variants[*index];
-            let mut new = false;
-            for pair in pairs(*stage, variant) {
-                new |= met.insert(pair);
+    let choices: Vec<Vec<usize>> =
+        variants.iter().map(choices_of).map(|choices| choices.into_iter().collect()).collect();
+    let width = numbers.len();
+    let mut met: HashMap<Stage, Vec<bool>> = HashMap::new();
+    let mut taken = vec![false; variants.len()];
+    for at in visit_order(variants.len()) {
+        let met = met.entry(variants[at].0).or_insert_with(|| vec![false; width * width]);
+        for (index, first) in choices[at].iter().enumerate() {
+            for second in &choices[at][index..] {
+                taken[at] |= !std::mem::replace(&mut met[first * width + second], true);
             }
-            new
-        })
-        .collect();
-    (0..variants.len()).map(|index| taken.contains(&index)).collect()
+        }
+    }
+    taken
 }
 
 /// All numbers below `n`, far ones after each other: neighbours differ in one choice and bring few new pairs.

@@ -1,6 +1,6 @@
 // The closing table of the shader gate: texts by stage and form against compilers.
 //
-//     node table.mjs FOLDER [REASON_WHY_THERE_IS_NO_DXC]
+//     node table.mjs FOLDER [COMPILER=WHY_IT_CANNOT_BE_HAD]...
 //
 // Reads FOLDER/list.jsonl, and FOLDER/COLUMN*.accepted, the hashes that a compiler accepted. Every pair of text and
 // compiler is accepted, refused, or left out for a reason that is listed here; anything else fails. Planted faults must
@@ -8,7 +8,8 @@
 import { createReadStream, existsSync, readFileSync, readdirSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 
-const [folder, noDxc] = process.argv.slice(2);
+const [folder, ...reasonsGiven] = process.argv.slice(2);
+const without = Object.fromEntries(reasonsGiven.map((given) => [given.split('=', 1)[0], given.slice(given.indexOf('=') + 1)]));
 
 // By naga in the same process; and by the compiler that judges what naga wrote.
 const COLUMNS = {
@@ -31,7 +32,13 @@ const REASONS = {
     'no-f16-on-gl': 'naga writes no f16 in GLSL',
     'same-program-as-read_write': 'the program of read_write, but for the access of its bindings: naga and Tint judge it',
     'cover-of-pairs': 'every pair of choices meets in a text that is judged; SHADER_GATE_FULL=1 judges every text',
-    'no-dxc': noDxc,
+    ...Object.fromEntries(Object.entries(without).map(([compiler, why]) => [`no-${compiler}`, why])),
+};
+
+// The reason for which the judge of a column is not there.
+const absent = (column) => {
+    const compiler = column.split('_')[0].replace('essl', 'glsl');
+    return COLUMNS[column].judge && without[compiler] ? `no-${compiler}` : undefined;
 };
 
 const accepted = {};
@@ -55,7 +62,7 @@ for await (const text of createInterface({ input: createReadStream(`${folder}/li
     for (const [column, { judge }] of Object.entries(COLUMNS)) {
         const cell = (row[column] ??= { passed: 0, failed: 0, holes: 0 });
         const file = line.files[column];
-        const hole = line.holes[column] ?? (noDxc && column.startsWith('dxc') ? 'no-dxc' : undefined);
+        const hole = line.holes[column] ?? absent(column);
         if (hole !== undefined && REASONS[hole] !== undefined) {
             cell.holes += 1;
             reasons[hole] = (reasons[hole] ?? 0) + 1;
@@ -72,7 +79,7 @@ for await (const text of createInterface({ input: createReadStream(`${folder}/li
 
 // A compiler that takes a planted fault judges nothing.
 for (const [column, { title, planted }] of Object.entries(COLUMNS)) {
-    if (!planted || (noDxc && column.startsWith('dxc'))) continue;
+    if (!planted || absent(column)) continue;
     for (const name of planted) {
         const ending = { tint: 'wgsl', spirv: 'spv', dxc: 'hlsl', essl: 'comp', glsl: 'comp' }[column.split('_')[0]];
         const there = existsSync(`${folder}/${column.replace('dxc', 'hlsl')}/${name}.${ending}`);
