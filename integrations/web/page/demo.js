@@ -44,8 +44,14 @@ class Picture {
     });
   }
 
+  /// What was drawn last in other colours: of a training that is at work nothing can be asked.
+  redraw(colours) {
+    if (this.last) this.draw(...this.last, colours);
+  }
+
   draw(regions, confidences, colours) {
     const { canvas, about, grid } = this;
+    this.last = [regions, confidences];
     const context = canvas.getContext("2d");
     const { width, height } = canvas;
     context.clearRect(0, 0, width, height);
@@ -281,7 +287,7 @@ export function startDemo(device, turns) {
   byId("gamma").addEventListener("input", () => { byId("gamma-value").textContent = byId("gamma").value; });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     takeColours();
-    if (!running) sides.forEach(drawSide);
+    sides.forEach(({ picture }) => picture.redraw(colours));
   });
 
   takeColours();
