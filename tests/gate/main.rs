@@ -201,7 +201,10 @@ fn naga_takes_every_text_and_writes_it_for_every_back_end() {
         plant(&folder);
     }
     let in_cover = jobs.iter().filter(|job| job.in_cover).count();
-    println!("{} texts of {all}, {in_cover} of them in the cover; the others have other numbers", jobs.len());
+    println!(
+        "{} texts of {all}, {in_cover} of them in the cover; the others are these with other numbers, or embedded",
+        jobs.len()
+    );
     for (column, [files, holes, refused]) in &counts {
         println!("{column:<10} written {files:>6}, left out for a reason {holes:>6}, refused {refused:>6}");
     }
