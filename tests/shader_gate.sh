@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The shader gate: every text that the crate can emit, in every form, through every compiler that can be had without a GPU.
 #
-#     tests/shader_gate.sh                       a few minutes: every text; with other numbers, embedded, and for slow
-#                                                compilers a cover of all pairs of choices
+#     SHADER_GATE_COVER=1 tests/shader_gate.sh   a few minutes: texts in which every pair of choices of a stage is met
+#     tests/shader_gate.sh                       every text; with other numbers, embedded and for DXC that cover
 #     SHADER_GATE_FULL=1 tests/shader_gate.sh    every text with all its numbers, in every form, for every compiler
 #
 # naga writes SPIR-V, MSL, HLSL and GLSL (tests/gate); spirv-val, glslangValidator and DXC judge that, and Tint (Dawn for
