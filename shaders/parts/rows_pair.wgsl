@@ -2,5 +2,5 @@
 
 fn take_rows(index: u32, lane: Lane) {
     // As often everywhere, so that barriers in `take_row` are met by all.
-    for (var row = 2u * index; row < 2u * index + 2u; row++) { take_row(row, lane); }
+    for (var turn = 0u; turn < 2u; turn++) { take_row(2u * index + turn, lane); }
 }
