@@ -4,6 +4,7 @@ use crate::config::{Config, Options};
 use crate::error::{AutotuneError, HostError};
 use crate::inputs::{Inputs, sample_weights_len};
 use crate::pipeline::Capabilities;
+use crate::pipelines::Pipelines;
 use crate::plan::CrossEntropy;
 use crate::shape::Shape;
 use crate::spec::{Denominator, Reduction, Spec, Targets};
@@ -45,6 +46,7 @@ const GAIN: f64 = 0.05;
 #[derive(Debug, Default)]
 pub struct Autotune {
     file: Option<PathBuf>,
+    pipelines: Option<Pipelines>,
     chosen: Mutex<BTreeMap<String, Chosen>>,
 }
 
@@ -134,7 +136,12 @@ impl Autotune {
             };
             chosen.insert(key, choice);
         }
-        Ok(Self { file: Some(path.to_owned()), chosen: Mutex::new(chosen) })
+        Ok(Self { file: Some(path.to_owned()), pipelines: None, chosen: Mutex::new(chosen) })
+    }
+
+    /// The same, with the pipelines of what it times kept for the plans: what is chosen is compiled already.
+    pub fn with_pipelines(self, pipelines: &Pipelines) -> Self {
+        Self { pipelines: Some(pipelines.clone()), ..self }
     }
 
     /// `options` with the strategy that was the fastest here. Takes a second or so the first time, most of it for
@@ -203,7 +210,11 @@ impl Autotune {
         let sample = Sample::new(spec, shape, &caps);
         let mut runs = Vec::new();
         for options in candidates {
-            let plan = CrossEntropy::new(device, spec, sample.shape, &options).map_err(HostError::from)?;
+            let mut config = Config::new(device, spec, sample.shape, &options).map_err(HostError::from)?;
+            if let Some(pipelines) = &self.pipelines {
+                config = config.with_pipelines(pipelines);
+            }
+            let plan = CrossEntropy::with_config(device, config).map_err(HostError::from)?;
             let step = plan.upload(device, &sample.inputs(spec, &options))?.0;
             // Twice the whole step: the first time zero-fills and compiles what drivers leave until then.
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());

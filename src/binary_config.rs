@@ -1,9 +1,10 @@
 //! From spec, shape and device to the variant of the sigmoid losses' kernels, and what each dispatch is told.
 
 use crate::binary::{BinaryClip, BinaryDenominator, BinaryReduction, BinaryScores, BinarySpec, PosWeight};
-use crate::config::{Dtype, Shaders};
+use crate::config::Dtype;
 use crate::error::{BindError, PlanError};
 use crate::pipeline::{Capabilities, ParamBlock, Program};
+use crate::pipelines::{Pipelines, Shaders};
 use crate::shape::Shape;
 use crate::wgsl::{self, BinaryVariant, ELEMENTS_PER_GROUP, Element, ScoreKind, Stage, Variant};
 use std::ops::Range;
@@ -243,7 +244,12 @@ impl BinaryConfig {
 
     /// The same with texts of the caller's: as [`Config::with_shaders`](crate::Config::with_shaders).
     pub fn with_shaders(self, edit: impl Fn(Stage, &str) -> Option<String> + Send + Sync + 'static) -> Self {
-        Self { shaders: Shaders::new(edit), ..self }
+        Self { shaders: self.shaders.clone().edited(edit), ..self }
+    }
+
+    /// The same with pipelines that are shared with other plans of the device.
+    pub fn with_pipelines(self, pipelines: &Pipelines) -> Self {
+        Self { shaders: self.shaders.clone().sharing(pipelines), ..self }
     }
 
     /// The same variant for another number of rows.

@@ -2,6 +2,7 @@
 
 use crate::error::{InputError, PlanError};
 use crate::pipeline::{Capabilities, Params, Tile};
+use crate::pipelines::{Pipelines, Shaders};
 use crate::shape::Shape;
 use crate::spec::{
     ClassWeights, ClassesOver, Denominator, LogitBias, Reduction, SampleWeights, Scores, Spec, Targets,
@@ -11,7 +12,6 @@ use crate::stats::TelemetryLayout;
 use crate::wgsl::{
     BinaryVariant, CountsVariant, Element, Numbers, PRIVATE_STATS_CLASSES, Stage, Strategy, Variant,
 };
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How logits and gradients are stored.
@@ -437,39 +437,6 @@ fn is_dense(shape: &Shape) -> bool {
     shape.inner == 1 && shape.row_stride == shape.classes
 }
 
-/// Texts of the caller's in place of some of the crate's: see [`Config::with_shaders`].
-#[derive(Clone, Default)]
-pub(crate) struct Shaders(Option<Arc<Edit>>);
-
-type Edit = dyn Fn(Stage, &str) -> Option<String> + Send + Sync;
-
-impl Shaders {
-    pub fn new(edit: impl Fn(Stage, &str) -> Option<String> + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(edit)))
-    }
-
-    /// The caller's text for a stage, if there is one.
-    pub fn text(&self, stage: Stage, text: &str) -> Option<String> {
-        self.0.as_ref().and_then(|edit| edit(stage, text))
-    }
-}
-
-impl std::fmt::Debug for Shaders {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() { "the caller's" } else { "the crate's" })
-    }
-}
-
-impl PartialEq for Shaders {
-    fn eq(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
-            (None, None) => true,
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-            _ => false,
-        }
-    }
-}
-
 /// A checked spec and shape, and the variant that the kernels are compiled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -802,7 +769,12 @@ impl Config {
     /// Nothing is known of such a text, so it is compiled with all of wgpu's run-time checks, which cost time; returning
     /// the crate's own text asks for just these. Its bindings must be the crate's.
     pub fn with_shaders(self, edit: impl Fn(Stage, &str) -> Option<String> + Send + Sync + 'static) -> Self {
-        Self { shaders: Shaders::new(edit), ..self }
+        Self { shaders: self.shaders.clone().edited(edit), ..self }
+    }
+
+    /// The same with pipelines that are shared with other plans of the device.
+    pub fn with_pipelines(self, pipelines: &Pipelines) -> Self {
+        Self { shaders: self.shaders.clone().sharing(pipelines), ..self }
     }
 
     pub(crate) fn shaders(&self) -> &Shaders {

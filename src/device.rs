@@ -26,7 +26,8 @@ impl Gpu {
     /// Opens the wanted adapter, or the best there is: discrete before integrated before virtual before CPU
     /// (`WGPU_POWER_PREF=low` turns the first two round), Vulkan, Metal and DX12 before GL.
     ///
-    /// The device gets the adapter's own limits, and subgroups, f16 and timestamps where they are offered.
+    /// The device gets the adapter's own limits, and subgroups, f16, timestamps and pipeline caches where they are
+    /// offered.
     ///
     /// # Errors
     /// [`DeviceError`] lists what there is where the wanted adapter is absent.
@@ -79,7 +80,10 @@ impl Gpu {
         if !adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS) {
             return Err(DeviceError::NoCompute { adapter: describe(adapter) });
         }
-        let wanted = wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY;
+        let wanted = wgpu::Features::SUBGROUP
+            | wgpu::Features::SHADER_F16
+            | wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::PIPELINE_CACHE;
         let mut limits = adapter.limits();
         // DX12 sets a heap of this many descriptors aside at once; the kernels bind a handful.
         limits.max_non_sampler_bindings = limits.max_non_sampler_bindings.min(10_000);

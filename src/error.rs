@@ -176,6 +176,12 @@ pub enum PlanError {
         /// The limit that is 0.
         what: &'static str,
     },
+    /// Something that was made with another device.
+    #[error("{what} belong to another device than the plan's")]
+    OtherDevice {
+        /// What.
+        what: &'static str,
+    },
     /// The device is lost: the driver gave it up, or somebody destroyed it.
     #[error("the device is lost")]
     DeviceLost,

@@ -3,8 +3,9 @@
 //! What all kernels share. A kernel says which stages it has and which buffer goes to which binding; here the
 //! rest is done.
 
-use crate::config::{Config, Shaders};
+use crate::config::Config;
 use crate::error::{BindError, PlanError};
+use crate::pipelines::{Key, Made, Shaders};
 use crate::shape::Shape;
 use crate::wgsl::{self, Binding, Element, Source, Stage};
 use std::sync::OnceLock;
@@ -385,58 +386,24 @@ impl Program {
         }
         let kernel = stage.file();
         let label = format!("wgpu_cross_entropy.{}", kernel.trim_end_matches(".wgsl").replace('/', "."));
-        let (made, refused) = scoped(device, || {
-            let module = match shaders.text(stage, &source.text) {
-                // Of the caller's text nothing is known: it is compiled with all checks.
-                Some(text) => device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                    label: Some(&label),
-                    source: wgpu::ShaderSource::Wgsl(text.into()),
-                }),
-                None => create_module(device, &label, source.text),
-            };
-            let entries: Vec<_> = source
-                .bindings
-                .iter()
-                .zip(0..)
-                .map(|(binding, number)| wgpu::BindGroupLayoutEntry {
-                    binding: number,
-                    visibility: wgpu::ShaderStages::COMPUTE,
-                    ty: wgpu::BindingType::Buffer {
-                        ty: wgpu::BufferBindingType::Storage { read_only: binding.read_only },
-                        has_dynamic_offset: false,
-                        min_binding_size: None,
-                    },
-                    count: None,
-                })
-                .collect();
-            let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-                label: Some(&label),
-                entries: &entries,
-            });
-            let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                label: Some(&label),
-                bind_group_layouts: &[Some(&layout)],
-                immediate_size: 0,
-            });
-            let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(&label),
-                layout: Some(&pipeline_layout),
-                module: &module,
-                entry_point: Some("main"),
-                compilation_options: wgpu::PipelineCompilationOptions {
-                    constants: &source.constants,
-                    // Kernels clear what they use; where the driver cannot, naga's clearing is one long loop.
-                    zero_initialize_workgroup_memory: false,
-                },
-                cache: None,
-            });
-            (pipeline, layout)
-        });
-        match refused {
-            Some(_) if is_lost(device) => Err(PlanError::DeviceLost),
-            Some(message) => Err(PlanError::Compile { kernel, message }),
-            None => Ok(Self { stage, caps, pipeline: made.0, layout: made.1, bindings: source.bindings }),
-        }
+        // Of the caller's text nothing is known: it is compiled with all checks.
+        let own = shaders.text(stage, &source.text);
+        let key = Key {
+            stage,
+            checked: own.is_some(),
+            text: own.unwrap_or(source.text),
+            constants: source.constants.iter().map(|&(name, value)| (name, value.to_bits())).collect(),
+        };
+        let made = shaders.pipeline(device, key, |key| {
+            let (made, refused) =
+                scoped(device, || make_pipeline(device, &label, key, &source.bindings, shaders.cache()));
+            match refused {
+                Some(_) if is_lost(device) => Err(PlanError::DeviceLost),
+                Some(message) => Err(PlanError::Compile { kernel, message }),
+                None => Ok(made),
+            }
+        })?;
+        Ok(Self { stage, caps, pipeline: made.pipeline, layout: made.layout, bindings: source.bindings })
     }
 
     /// Plans a dispatch of `groups` workgroups: fills in the bases of `params`, checks the bindings against each
@@ -740,6 +707,59 @@ pub(crate) fn create_buffer(
         Some(message) => Err(PlanError::Allocate { name, size, message }),
         None => Ok(buffer),
     }
+}
+
+/// Compiles a text. What wgpu has against it goes to the error scopes around.
+fn make_pipeline(
+    device: &wgpu::Device,
+    label: &str,
+    key: &Key,
+    bindings: &[Binding],
+    cache: Option<&wgpu::PipelineCache>,
+) -> Made {
+    let text = key.text.clone();
+    let module = match key.checked {
+        true => device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(label),
+            source: wgpu::ShaderSource::Wgsl(text.into()),
+        }),
+        false => create_module(device, label, text),
+    };
+    let entries: Vec<_> = bindings
+        .iter()
+        .zip(0..)
+        .map(|(binding, number)| wgpu::BindGroupLayoutEntry {
+            binding: number,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: wgpu::BufferBindingType::Storage { read_only: binding.read_only },
+                has_dynamic_offset: false,
+                min_binding_size: None,
+            },
+            count: None,
+        })
+        .collect();
+    let layout = device
+        .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(label), entries: &entries });
+    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label: Some(label),
+        bind_group_layouts: &[Some(&layout)],
+        immediate_size: 0,
+    });
+    let constants: Vec<_> = key.constants.iter().map(|&(name, bits)| (name, f64::from_bits(bits))).collect();
+    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(label),
+        layout: Some(&pipeline_layout),
+        module: &module,
+        entry_point: Some("main"),
+        compilation_options: wgpu::PipelineCompilationOptions {
+            constants: &constants,
+            // Kernels clear what they use; where the driver cannot, naga's clearing is one long loop.
+            zero_initialize_workgroup_memory: false,
+        },
+        cache,
+    });
+    Made { pipeline, layout }
 }
 
 #[allow(unsafe_code, reason = "wgpu calls a shader without run-time checks trusted, and marks it unsafe")]

@@ -1,10 +1,11 @@
 //! `class_weights`: from counts to weights, in the table; and from the counts of a batch to those of many.
 
 use super::{optional, table_region};
-use crate::config::{Config, Shaders};
+use crate::config::Config;
 use crate::error::{BindError, PlanError};
 use crate::history::CountHistory;
 use crate::pipeline::{Bound, Params, Planned, Program, Region, Tile};
+use crate::pipelines::Shaders;
 use crate::spec::CountsOver;
 use crate::wgsl::{self, Stage};
 
