@@ -400,7 +400,7 @@ pub struct BinaryTotals<T> {
     pub valid: u32,
     /// Elements whose target is the ignore value.
     pub ignored: u32,
-    /// Valid elements whose logit is NaN or whose target is not finite. Their losses and gradients are NaN.
+    /// Valid elements whose logit is NaN, or whose target or weight is not finite. Their losses and gradients are NaN.
     pub nonfinite: u32,
     /// The lowest of them: `row * columns + column`.
     pub first_bad: Option<u32>,

@@ -395,6 +395,7 @@ impl BinaryCrossEntropy {
         inputs: &BinaryInputs<'_>,
     ) -> Result<BinaryOutput<f32>, HostError> {
         finite("sample_weights", inputs.sample_weights)?;
+        finite("element_weights", inputs.element_weights)?;
         finite("external_denominator", inputs.external_denominator.as_ref().map(std::slice::from_ref))?;
         let output = self.compute(device, queue, inputs).await?;
         match output.totals.first_bad {
@@ -588,13 +589,14 @@ impl Validation {
         let allowed = binary_tolerances(config, inputs, want);
         let (t, w) = (&got.totals, &want.totals);
         let (one, count) = (Worst::one, Worst::count);
+        let grads = config.options().dtype.clamped(&want.logit_grads);
         let mut outputs = vec![
             one("loss", t.loss, w.loss, allowed.loss),
             one("loss_sum", t.loss_sum, w.loss_sum, allowed.loss_sum),
             one("denominator", t.denominator, w.denominator, allowed.denominator),
             one("weight_sum", t.weight_sum, w.weight_sum, allowed.weight_sum),
             one("sample_weight_sum", t.sample_weight_sum, w.sample_weight_sum, allowed.sample_weight_sum),
-            Worst::of("logit_grads", &got.logit_grads, &want.logit_grads, &allowed.logit_grads),
+            Worst::of("logit_grads", &got.logit_grads, &grads, &allowed.logit_grads),
             count("valid", t.valid, w.valid),
             count("ignored", t.ignored, w.ignored),
             count("nonfinite", t.nonfinite, w.nonfinite),

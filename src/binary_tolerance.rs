@@ -90,8 +90,10 @@ struct SideErrors {
 }
 
 /// The error of `log_1p_four(e)`, given that of `e`.
+///
+/// Half of the sum is a quotient, which may be flushed.
 fn log_1p_error(e: f64, e_error: f64) -> f64 {
-    e_error / (1.0 + e) + e.ln_1p() * SERIES + FLUSHED + if e > 0.4 { LOG_NEAR_ONE } else { 0.0 }
+    e_error / (1.0 + e) + e.ln_1p() * SERIES + 2.0 * FLUSHED + if e > 0.4 { LOG_NEAR_ONE } else { 0.0 }
 }
 
 /// The errors of the costs of a clipped probability, the likely and the unlikely one: `least` is the smaller.

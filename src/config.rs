@@ -12,6 +12,7 @@ use crate::stats::TelemetryLayout;
 use crate::wgsl::{
     BinaryVariant, CountsVariant, Element, Numbers, PRIVATE_STATS_CLASSES, Stage, Strategy, Variant,
 };
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// How logits and gradients are stored.
@@ -66,6 +67,14 @@ impl Dtype {
             Self::F32 => values.to_vec(),
             Self::F16 => values.iter().map(|x| half::f16::from_f32(*x).to_f32()).collect(),
             Self::Bf16 => values.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect(),
+        }
+    }
+
+    /// The oracle's gradients, clamped where those of this type are.
+    pub(crate) fn clamped(self, grads: &[f64]) -> Cow<'_, [f64]> {
+        match self {
+            Self::F32 | Self::Bf16 => Cow::Borrowed(grads),
+            Self::F16 => grads.iter().map(|grad| grad.clamp(-65504.0, 65504.0)).collect(),
         }
     }
 }

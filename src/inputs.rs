@@ -105,12 +105,14 @@ pub struct Totals<T> {
     pub out_of_range_rows: u32,
     /// Valid rows with NaN or +inf among their logits, or nothing but -inf, or targets that are not finite. Their losses and gradients are NaN.
     pub nonfinite_rows: u32,
-    /// The lowest row that was out of range or not finite.
+    /// The lowest row that was out of range, not finite, or of a sample weight that is not finite.
     pub first_bad_row: Option<u32>,
     /// Valid rows whose largest logit (the first one on ties) is their label's.
     pub correct_rows: u32,
     /// Valid rows with `s w != 0`.
     pub nonzero_rows: u32,
+    /// Valid rows whose sample weight is NaN or infinite; their losses and gradients are no numbers either.
+    pub nonfinite_weights: u32,
 }
 
 /// What one batch gives. `T` is `f64` from the oracle and `f32` from the GPU.

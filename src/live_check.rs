@@ -497,7 +497,7 @@ fn softmax(config: &Config, sampler: &Sampler, sample: &Sample, bytes: &[u8]) ->
     let mut outputs = vec![
         Worst::count("rows", counted, sampler.shape.rows),
         Worst::of("row_losses", &losses, &want.row_losses, &allowed.row_losses),
-        Worst::of("logit_grads", &grads, &want.logit_grads, &of_grads),
+        Worst::of("logit_grads", &grads, &options.dtype.clamped(&want.logit_grads), &of_grads),
     ];
     if let Some(records) = &records {
         let got: Vec<u32> = records.iter().map(|record| record.prediction).collect();
@@ -555,7 +555,7 @@ fn sigmoid(config: &BinaryConfig, sampler: &Sampler, sample: &Sample, bytes: &[u
     let elements = sampler.shape.rows.wrapping_mul(sampler.shape.classes);
     let mut outputs = vec![
         Worst::count("elements", totals.valid.wrapping_add(totals.ignored), elements),
-        Worst::of("logit_grads", &grads, &want.logit_grads, &of_grads),
+        Worst::of("logit_grads", &grads, &options.dtype.clamped(&want.logit_grads), &of_grads),
     ];
     if let (Some(got), Some(want)) = (floats(LOSSES), &want.element_losses) {
         outputs.push(Worst::of("element_losses", &got, want, &allowed.element_losses));

@@ -301,7 +301,8 @@ fn tolerances_of_sums(
         };
         if loss.is_finite() {
             let size = factor * base_size;
-            row_losses[row as usize] = factor * base + size * (factor_error + U) + FLUSHED;
+            // Flushing before and after the factor.
+            row_losses[row as usize] = factor * (base + FLUSHED) + size * (factor_error + U) + FLUSHED;
             loss_sum += row_losses[row as usize] + loss.abs() * sum_error;
             class_losses[y as usize] += row_losses[row as usize] + summed(loss);
         }

@@ -21,6 +21,7 @@ impl Validation {
         let allowed = tolerances(config, inputs, want);
         let (t, w) = (&got.totals, &want.totals);
         let (one, count) = (Worst::one, Worst::count);
+        let grads = config.options().dtype.clamped(&want.logit_grads);
         let mut outputs = vec![
             one("loss", t.loss, w.loss, allowed.loss),
             one("loss_sum", t.loss_sum, w.loss_sum, allowed.loss_sum),
@@ -28,7 +29,7 @@ impl Validation {
             one("weight_sum", t.weight_sum, w.weight_sum, allowed.weight_sum),
             one("sample_weight_sum", t.sample_weight_sum, w.sample_weight_sum, allowed.sample_weight_sum),
             Worst::of("row_losses", &got.row_losses, &want.row_losses, &allowed.row_losses),
-            Worst::of("logit_grads", &got.logit_grads, &want.logit_grads, &allowed.logit_grads),
+            Worst::of("logit_grads", &got.logit_grads, &grads, &allowed.logit_grads),
             count("valid_rows", t.valid_rows, w.valid_rows),
             count("ignored_rows", t.ignored_rows, w.ignored_rows),
             count("out_of_range_rows", t.out_of_range_rows, w.out_of_range_rows),
@@ -36,6 +37,7 @@ impl Validation {
             count("first_bad_row", t.first_bad_row.unwrap_or(u32::MAX), w.first_bad_row.unwrap_or(u32::MAX)),
             count("correct_rows", t.correct_rows, w.correct_rows),
             count("nonzero_rows", t.nonzero_rows, w.nonzero_rows),
+            count("nonfinite_weights", t.nonfinite_weights, w.nonfinite_weights),
         ];
         if let (Some(want), Some(allowed)) = (&want.class_weights, &allowed.class_weights) {
             let got = got.class_weights.as_deref().unwrap_or_default();

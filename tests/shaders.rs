@@ -97,10 +97,7 @@ fn structs_agree_between_rust_and_wgsl() {
     assert_eq!(params.len() * 4, size_of::<Params>(), "a field of Params is not listed");
     let mut table = rust_fields!(TotalsWords:
         loss loss_sum denominator weight_sum sample_weight_sum valid_rows ignored_rows out_of_range_rows
-        nonfinite_rows first_bad_row correct_rows nonzero_rows grad_scale);
-    table.extend(
-        (1..4).map(|n| (format!("reserved_{n}"), offset_of!(TotalsWords, reserved) as u32 + 4 * (n - 1))),
-    );
+        nonfinite_rows first_bad_row correct_rows nonzero_rows grad_scale reserved_1 nonfinite_weights reserved_3);
     table.push(("values".into(), wgpu_cross_entropy::kernels::TOTALS_SIZE as u32));
     assert_eq!(fields(&module, "Table"), table);
     assert_eq!(size_of::<TotalsWords>() as u64, wgpu_cross_entropy::kernels::TOTALS_SIZE);
@@ -119,8 +116,9 @@ fn structs_of_sigmoid_losses_agree_between_rust_and_wgsl() {
     // The totals are the softmax's, word by word.
     let (softmax, _) = validate(&wgsl::source(Stage::CrossEntropy, &Variant::default()), "CrossEntropy");
     let mut table = fields(&softmax, "Table");
-    let reserved = table.iter_mut().find(|(name, _)| name == "reserved_1").expect("a word that is not used");
-    reserved.0 = "correct_weight".into();
+    for (softmax, sigmoid) in [("reserved_1", "correct_weight"), ("nonfinite_weights", "reserved_2")] {
+        table.iter_mut().find(|(name, _)| name == softmax).expect("a word of the table").0 = sigmoid.into();
+    }
     assert_eq!(fields(&module, "Table"), table);
     // A partial sum takes eleven words of the table, and the shader says so.
     let words = fields(&module, "Sums").len();

@@ -30,13 +30,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let words = read_scores(places.at);
         let given = read_targets(places.at);
         let s = sample_weights_of(places.row);
-        let weight = s * element_weights_of(places.at);
+        let e = element_weights_of(places.at);
+        let weight = s * e;
         let factors = factors_of(places.column);
 
         let ignored = inside & given.ignored;
         let counts = inside & !given.ignored;
         let nan = (words & vec4<u32>(0x7fffffffu)) > vec4<u32>(INFINITY_BITS);
-        let bad = counts & (nan | !given.finite);
+        let bad = counts & (nan | !given.finite | !finite_four(s) | !finite_four(e));
         let good = counts & !bad;
         let t_given = given.values;
         let side = factors.positive * t_given + factors.negative * (1.0 - t_given);

@@ -37,6 +37,7 @@ fn main(@builtin(local_invocation_index) index: u32) {
     table.ignored_rows = all.ignored;
     table.out_of_range_rows = all.out_of_range;
     table.nonzero_rows = all.nonzero;
+    table.nonfinite_weights = all.bad_weights;
     // The kernels that read logits add to these.
     atomicStore(&table.nonfinite_rows, 0u);
     atomicStore(&table.first_bad_row, all.first_bad);

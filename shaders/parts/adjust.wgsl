@@ -2,9 +2,11 @@
 
 override HAS_BIAS: bool = false;
 override LOGIT_SCALE: f32 = 1.0;
+// A scale rounds: of two logits it may make one number.
+override ADJUSTS: bool = HAS_BIAS || LOGIT_SCALE != 1.0;
 
 fn adjust(x: vec4<f32>, classes: vec4<u32>) -> vec4<f32> {
-    if (LOGIT_SCALE == 1.0 && !HAS_BIAS) { return x; }
+    if (!ADJUSTS) { return x; }
     var z = x * LOGIT_SCALE;
     if (HAS_BIAS) { z += logit_bias_four(classes); }
     // Stand-ins stay stand-ins, and nothing else becomes one.

@@ -20,3 +20,7 @@ fn ordered(words: vec4<u32>) -> vec4<i32> {
     let bits = bitcast<vec4<i32>>(words);
     return select(bits, bits ^ vec4<i32>(0x7fffffff), bits < vec4<i32>(0));
 }
+
+fn finite_four(x: vec4<f32>) -> vec4<bool> {
+    return (bitcast<vec4<u32>>(x) & vec4<u32>(INFINITY_BITS)) != vec4<u32>(INFINITY_BITS);
+}

@@ -38,7 +38,7 @@ fn take_held(before: Part, goal: Target, row_at: u32, first: u32) -> Part {
         // end
         part.top_at = min(min(at.x, at.y), min(at.z, at.w));
     }
-    if (HAS_BIAS) {
+    if (ADJUSTS) {
         var raw_high = vec4<f32>(-STAND_IN);
         // each BLOCK
         raw_high = max(raw_high, held[BLOCK]);

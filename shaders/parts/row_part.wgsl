@@ -6,7 +6,7 @@
 struct Part {
     top: f32,       // the largest z (scaled, biased logit)
     top_at: u32,    // its class, the lowest on ties
-    raw_top: f32,   // the same of the logits themselves, where a bias makes them differ
+    raw_top: f32,   // the same of the logits themselves, where scale or bias make them differ
     raw_top_at: u32,
     label: f32,     // the label's z; for soft targets the largest target
     label_at: u32,  // its class, the lowest on ties
@@ -48,7 +48,7 @@ fn combine(a: Part, b: Part) -> Part {
     part.top = max(a.top, b.top);
     // A share without any class has NO_CLASS, the highest index: it never wins a tie.
     part.top_at = min(select(NO_CLASS, a.top_at, a.top == part.top), select(NO_CLASS, b.top_at, b.top == part.top));
-    if (HAS_BIAS) {
+    if (ADJUSTS) {
         part.raw_top = max(a.raw_top, b.raw_top);
         part.raw_top_at = min(
             select(NO_CLASS, a.raw_top_at, a.raw_top == part.raw_top),
@@ -71,7 +71,7 @@ fn combine(a: Part, b: Part) -> Part {
 // The class that the row predicts: by the logits themselves.
 fn predicted_class(whole: Part) -> u32 {
     // A class of a row that is not bad; what a bad row predicts is never used.
-    return min(select(whole.top_at, whole.raw_top_at, HAS_BIAS), params.classes - 1u);
+    return min(select(whole.top_at, whole.raw_top_at, ADJUSTS), params.classes - 1u);
 }
 
 // NaN or +inf among the logits, or nothing but -inf: the stand-ins are beyond every finite logit.

@@ -4,7 +4,7 @@ fn shuffled(mine: Part, step: u32) -> Part {
     var part = mine;
     part.top = subgroupShuffleXor(mine.top, step);
     part.top_at = subgroupShuffleXor(mine.top_at, step);
-    if (HAS_BIAS) {
+    if (ADJUSTS) {
         part.raw_top = subgroupShuffleXor(mine.raw_top, step);
         part.raw_top_at = subgroupShuffleXor(mine.raw_top_at, step);
     }

@@ -4,7 +4,7 @@ fn combine_subgroup(mine: Part) -> Part {
     var part: Part;
     part.top = subgroupMax(mine.top);
     part.top_at = subgroupMin(select(NO_CLASS, mine.top_at, mine.top == part.top));
-    if (HAS_BIAS) {
+    if (ADJUSTS) {
         part.raw_top = subgroupMax(mine.raw_top);
         part.raw_top_at = subgroupMin(select(NO_CLASS, mine.raw_top_at, mine.raw_top == part.raw_top));
     }

@@ -8,7 +8,7 @@ struct Sums {
     out_of_range: u32,
     nonzero: u32,
     first_bad: u32,
-    unused: u32,
+    bad_weights: u32,
 }
 
 fn no_sums() -> Sums {
@@ -24,6 +24,6 @@ fn add(a: Sums, b: Sums) -> Sums {
         a.out_of_range + b.out_of_range,
         a.nonzero + b.nonzero,
         min(a.first_bad, b.first_bad),
-        0u,
+        a.bad_weights + b.bad_weights,
     );
 }

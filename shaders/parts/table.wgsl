@@ -16,7 +16,7 @@ struct Table {
     nonzero_rows: u32,
     grad_scale: f32,            // the caller's: every gradient is multiplied by it
     reserved_1: u32,
-    reserved_2: u32,
+    nonfinite_weights: u32,
     reserved_3: u32,
     values: array<f32>,         // [classes] weights, [classes] bias, [classes, classes] costs
 }

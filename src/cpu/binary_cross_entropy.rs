@@ -73,7 +73,7 @@ pub fn binary_factors(pos_weight: &PosWeight, counts: &[f64]) -> Option<Vec<f64>
 pub struct BinaryElement {
     /// Whether its target is the ignore value. Nothing else means anything then.
     pub ignored: bool,
-    /// Whether its score is NaN or its target not finite.
+    /// Whether its score is NaN, or its target or a weight not finite.
     pub bad: bool,
     /// What the score is.
     pub scores: BinaryScores,
@@ -143,7 +143,7 @@ impl BinaryElement {
         let ratio = matches!(spec.pos_weight, PosWeight::Ratio { .. });
         Self {
             ignored: spec.ignores(t),
-            bad: x.is_nan() || !t.is_finite(),
+            bad: x.is_nan() || ![t.into(), sample_weight, e].into_iter().all(f64::is_finite),
             scores: spec.scores,
             x: f64::from(match spec.scores {
                 BinaryScores::Probs(_) => x.clamp(0.0, 1.0),

@@ -30,6 +30,10 @@ pub fn denominator(spec: &Spec, shape: &Shape, inputs: &Inputs<'_>, values: &Cla
             WeightScope::PerRow => values.weight(class),
         };
         totals.valid_rows += 1;
+        if !s.is_finite() {
+            totals.nonfinite_weights += 1;
+            totals.first_bad_row.get_or_insert(row);
+        }
         totals.sample_weight_sum += s;
         totals.weight_sum += s * w;
         totals.nonzero_rows += u32::from(s * w != 0.0);

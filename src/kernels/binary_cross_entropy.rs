@@ -86,7 +86,7 @@ impl BinaryTotals<f32> {
             nonfinite: totals.nonfinite_rows,
             first_bad: totals.first_bad_row,
             correct: totals.correct_rows,
-            correct_weight: f32::from_bits(words.reserved[0]),
+            correct_weight: f32::from_bits(words.reserved_1),
             nonzero: totals.nonzero_rows,
         })
     }

@@ -48,7 +48,11 @@ pub struct TotalsWords {
     /// The caller's factor on every gradient; no kernel writes it. See [`TableLayout::GRAD_SCALE`].
     pub grad_scale: f32,
     /// Not used.
-    pub reserved: [u32; 3],
+    pub reserved_1: u32,
+    /// See [`Totals::nonfinite_weights`].
+    pub nonfinite_weights: u32,
+    /// Not used.
+    pub reserved_3: u32,
 }
 
 impl From<TotalsWords> for Totals<f32> {
@@ -66,6 +70,7 @@ impl From<TotalsWords> for Totals<f32> {
             first_bad_row: (words.first_bad_row != u32::MAX).then_some(words.first_bad_row),
             correct_rows: words.correct_rows,
             nonzero_rows: words.nonzero_rows,
+            nonfinite_weights: words.nonfinite_weights,
         }
     }
 }

@@ -47,8 +47,8 @@ fn check(gpu: &Gpu, batch: &Batch) {
         assert!(worst.passed(), "{what}: {worst}");
     }
     assert_eq!(
-        (got.valid_rows, got.ignored_rows, got.out_of_range_rows, got.nonzero_rows),
-        (w.valid_rows, w.ignored_rows, w.out_of_range_rows, w.nonzero_rows),
+        (got.valid_rows, got.ignored_rows, got.out_of_range_rows, got.nonzero_rows, got.nonfinite_weights),
+        (w.valid_rows, w.ignored_rows, w.out_of_range_rows, w.nonzero_rows, w.nonfinite_weights),
         "{what}"
     );
     let first_out_of_range = (0..batch.shape.rows).find(|&row| {

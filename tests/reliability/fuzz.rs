@@ -21,8 +21,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 use wgpu_cross_entropy::error::{BindError, PlanError};
 use wgpu_cross_entropy::{
-    BinaryCrossEntropy, BinaryInputs, ClassWeights, CrossEntropy, Gpu, Options, Shape, Spec, Targets,
-    Validation, WeightScope, cpu,
+    BinaryCrossEntropy, BinaryInputs, BinaryOptions, BinarySpec, ClassWeights, CrossEntropy, Dtype, Gpu,
+    Options, PosWeight, Reduction, SampleWeights, Shape, Spec, Targets, Validation, WeightScope, cpu,
 };
 
 /// Batches of a plan, at most, in the short run.
@@ -235,6 +235,81 @@ fn a_weight_that_is_not_a_number_is_not_zero() {
             assert_eq!(got.totals.nonzero_rows, 5, "{}", gpu.describe());
             let validation = validated(&plan, &batch, &got);
             assert!(validation.passed(), "{}\n{validation}", gpu.describe());
+        }
+    }
+}
+
+/// Found by the fuzzer: half of the least normal number is flushed, so that a scale of 0.5 made two logits one, and the
+/// first of them the prediction. A scale whose product is rounded does the same.
+#[test]
+fn a_scale_that_makes_two_logits_one() {
+    for (logit_scale, low, high) in
+        [(0.5, 0.0, f32::MIN_POSITIVE), (0.3, 1.0 + 2.0 * f32::EPSILON, 1.0 + 3.0 * f32::EPSILON)]
+    {
+        assert!(
+            low < high && (high * logit_scale == low * logit_scale || (high * logit_scale).is_subnormal())
+        );
+        for classes in [3, 70] {
+            let spec = Spec { logit_scale, ..Spec::default() };
+            let mut batch = Batch::random(1, &spec, Shape::new(6, classes));
+            batch.logits.fill(-1.0);
+            for row in 0..6 {
+                batch.logits[(row * classes) as usize] = low;
+                batch.logits[(row * classes + 2) as usize] = high;
+            }
+            batch.labels.fill(2);
+            for gpu in gpus() {
+                let (plan, got) = run_plan(gpu, &batch, &Options::default(), 0);
+                assert_eq!(got.totals.correct_rows, 6, "{}: {logit_scale}", gpu.describe());
+                let validation = validated(&plan, &batch, &got);
+                assert!(validation.passed(), "{}\n{validation}", gpu.describe());
+            }
+        }
+    }
+}
+
+/// Found by the fuzzer: of a loss just above the least normal number, which is twice a quotient, that quotient is flushed;
+/// the tolerance knew of one flush only.
+#[test]
+fn a_sigmoid_loss_whose_half_is_flushed() {
+    let spec = BinarySpec { pos_weight: PosWeight::Given(vec![3.5]), ..BinarySpec::default() };
+    let shape = Shape::new(1, 64);
+    let logits: Vec<f32> = (0..64).map(|i| 86.0 + i as f32 / 32.0).collect();
+    let targets = vec![1.0; 64];
+    let inputs = BinaryInputs { logits: &logits, targets: &targets, ..BinaryInputs::default() };
+    let options = BinaryOptions { element_losses: true, ..BinaryOptions::default() };
+    for gpu in gpus() {
+        let plan = BinaryCrossEntropy::new(&gpu.device, &spec, shape, &options).unwrap();
+        let got = plan.compute_blocking(&gpu.device, &gpu.queue, &inputs).unwrap();
+        let want = cpu::compute_binary(&spec, &shape, &inputs).unwrap();
+        let validation = Validation::of_binary(plan.config(), &inputs, &got, &want);
+        assert!(validation.passed(), "{}\n{validation}", gpu.describe());
+    }
+}
+
+/// Found by the fuzzer: gradients beyond the largest `f16` are clamped to it, as `Dtype::F16` says; comparisons with the
+/// oracle now do the same. And a loss that is flushed before it is multiplied by a huge weight.
+#[test]
+fn beyond_the_ends_of_f16_and_f32() {
+    let spec = Spec { sample_weights: SampleWeights::PerRow, reduction: Reduction::Sum, ..Spec::default() };
+    let mut batch = Batch::random(1, &spec, Shape::new(8, 6));
+    batch.sample_weights = Some(vec![1e5; 8]);
+    let mut tiny = batch.clone();
+    tiny.sample_weights = Some(vec![1e20; 8]);
+    tiny.spec.focal_gamma = 0.5;
+    tiny.labels.fill(1);
+    for row in 0..8 {
+        let logits = &mut tiny.logits[row * 6..(row + 1) * 6];
+        logits.fill(0.0);
+        logits[1] = 56.0 + row as f32;
+    }
+    for gpu in gpus() {
+        for (batch, dtype) in [(&batch, Dtype::F16), (&tiny, Dtype::F32)] {
+            let options = Options { dtype, ..Options::default() };
+            let (plan, got) = run_plan(gpu, batch, &options, 0);
+            let validation = validated(&plan, batch, &got);
+            assert!(validation.passed(), "{}\n{validation}", gpu.describe());
+            assert!(dtype == Dtype::F32 || got.logit_grads.contains(&-65504.0));
         }
     }
 }

@@ -3,8 +3,8 @@
 use crate::support::{Batch, full_spec, gpus};
 use wgpu_cross_entropy::error::HostError;
 use wgpu_cross_entropy::{
-    BinaryCrossEntropy, BinaryInputs, BinaryOptions, BinarySpec, CostMatrix, CrossEntropy, Gpu, Inputs,
-    Options, Output, Reduction, SampleWeights, Shape, Spec,
+    BinaryCrossEntropy, BinaryInputs, BinaryOptions, BinaryReduction, BinarySpec, CostMatrix, CrossEntropy,
+    Gpu, Inputs, Options, Output, Reduction, SampleWeights, Shape, Spec,
 };
 
 const CLASSES: usize = 6;
@@ -119,6 +119,11 @@ fn one_bad_row_among_good_ones() {
             let got = plan.compute_blocking(device, queue, &rows.inputs()).unwrap();
             let name = format!("{}: {name}", gpu.describe());
             assert!(others(&got, ROW) == others(&good, ROW), "{name}: the other rows have changed");
+            // Also without the checked call the device has counted it.
+            let totals = &got.totals;
+            let counted = totals.out_of_range_rows + totals.nonfinite_rows + totals.nonfinite_weights;
+            let (bad, first) = if message.is_some() { (1, Some(ROW as u32)) } else { (0, None) };
+            assert_eq!((counted, totals.first_bad_row), (bad, first), "{name}");
             let checked = plan.compute_checked_blocking(device, queue, &rows.inputs());
             match message {
                 Some(message) => {
@@ -173,31 +178,67 @@ fn nothing_to_train_on() {
 
 #[test]
 fn one_bad_element_among_good_ones() {
+    type Spoil = fn(&mut [Vec<f32>; 4]);
+    // Logits, targets, element weights; weights of the rows.
+    let cases: [(&str, Spoil, &str); 5] = [
+        ("a logit", |x| x[0][23] = f32::NAN, "element 23 is not finite; 1 such element(s)"),
+        ("a target", |x| x[1][23] = f32::INFINITY, "element 23 is not finite; 1 such element(s)"),
+        ("a weight of NaN", |x| x[2][23] = f32::NAN, "element_weights[23] is NaN; it must be finite"),
+        (
+            "an infinite weight",
+            |x| x[2][23] = -f32::INFINITY,
+            "element_weights[23] is -inf; it must be finite",
+        ),
+        ("a row's weight", |x| x[3][4] = f32::NAN, "sample_weights[4] is NaN; it must be finite"),
+    ];
+    let spec = BinarySpec {
+        element_weights: true,
+        sample_weights: true,
+        reduction: BinaryReduction::Sum,
+        ..BinarySpec::default()
+    };
     for gpu in gpus() {
-        let shape = Shape::new(9, 5);
         let plan =
-            BinaryCrossEntropy::new(&gpu.device, &BinarySpec::default(), shape, &BinaryOptions::default())
-                .unwrap();
-        let logits: Vec<f32> = (0..45).map(|i| i as f32 / 9.0 - 2.0).collect();
-        let targets: Vec<f32> = (0..45).map(|i| (i % 2) as f32).collect();
-        let compute = |logits: &[f32], targets: &[f32]| {
-            let inputs = BinaryInputs { logits, targets, ..BinaryInputs::default() };
-            let got = plan.compute_blocking(&gpu.device, &gpu.queue, &inputs).unwrap();
-            let checked = plan.compute_checked_blocking(&gpu.device, &gpu.queue, &inputs).map(|_| ());
-            (got.logit_grads, checked)
-        };
-        let (good, checked) = compute(&logits, &targets);
-        assert_eq!(checked, Ok(()));
-        for of_targets in [false, true] {
-            let (mut x, mut t) = (logits.clone(), targets.clone());
-            if of_targets {
-                t[23] = f32::INFINITY
-            } else {
-                x[23] = f32::NAN
+            BinaryCrossEntropy::new(&gpu.device, &spec, Shape::new(9, 5), &BinaryOptions::default()).unwrap();
+        let (device, queue) = (&gpu.device, &gpu.queue);
+        let good: [Vec<f32>; 4] = [
+            (0..45).map(|i| i as f32 / 9.0 - 2.0).collect(),
+            (0..45).map(|i| (i % 2) as f32).collect(),
+            (0..45).map(|i| 0.5 + (i % 3) as f32).collect(),
+            (0..9).map(|i| 1.0 + (i % 4) as f32).collect(),
+        ];
+        fn inputs(of: &[Vec<f32>; 4]) -> BinaryInputs<'_> {
+            BinaryInputs {
+                logits: &of[0],
+                targets: &of[1],
+                element_weights: Some(&of[2]),
+                sample_weights: Some(&of[3]),
+                ..BinaryInputs::default()
             }
-            let (got, checked) = compute(&x, &t);
-            assert_eq!(checked.unwrap_err().to_string(), "element 23 is not finite; 1 such element(s)");
-            assert!(got[23].is_nan() && (0..45).all(|i| i == 23 || got[i].to_bits() == good[i].to_bits()));
+        }
+        let unspoilt = plan.compute_checked_blocking(device, queue, &inputs(&good)).unwrap();
+        for (name, spoil, message) in cases {
+            let mut spoilt = good.clone();
+            spoil(&mut spoilt);
+            // A row's weight is that of five elements.
+            let bad = if spoilt[3][4].is_nan() { 20..25 } else { 23..24 };
+            let got = plan.compute_blocking(device, queue, &inputs(&spoilt)).unwrap();
+            let name = format!("{}: {name}", gpu.describe());
+            assert_eq!(
+                (got.totals.nonfinite as usize, got.totals.first_bad),
+                (bad.len(), Some(bad.start as u32)),
+                "{name}"
+            );
+            for (at, (got, good)) in got.logit_grads.iter().zip(&unspoilt.logit_grads).enumerate() {
+                assert!(
+                    if bad.contains(&at) { got.is_nan() } else { got.to_bits() == good.to_bits() },
+                    "{name}: {at}"
+                );
+            }
+            let checked = plan.compute_checked_blocking(device, queue, &inputs(&spoilt));
+            assert_eq!(checked.expect_err(&name).to_string(), message, "{name}");
+            let validation = plan.validate_blocking(device, queue, &inputs(&spoilt)).unwrap();
+            assert!(validation.passed(), "{name}\n{validation}");
         }
     }
 }
