@@ -189,7 +189,8 @@ fn power(m: f64, exponent: f64, of_m: f64) -> (f64, f64) {
         return (0.0, 0.0);
     }
     if m <= 8.0 * FLUSHED {
-        let value = m.powf(exponent);
+        // Not 0, where `f64` ends too: its relative error would be infinite, and no product of them a number.
+        let value = m.powf(exponent).max(f64::MIN_POSITIVE);
         return (value, (m.max(FLUSHED).powf(exponent) / value).max(1.0));
     }
     let log = m.ln().abs();

@@ -91,7 +91,7 @@ fetch_swiftshader() {
             return 1
         fi
         mkdir -p "$swiftshader"
-        # The validation layer comes along, for runs by hand.
+        # The validation layer comes along.
         if [ -f "$found/libVkLayer_khronos_validation.so" ]; then
             mv "$found/libVkLayer_khronos_validation.so" "$swiftshader/"
         fi
@@ -123,6 +123,43 @@ add_swiftshader() {
     return 1
 }
 
+# The Khronos validation layer looks at every Vulkan call; what it says goes into a file.
+add_validation() {
+    local layer="$swiftshader/libVkLayer_khronos_validation.so" folder="$PWD/target/validation"
+    validation_log=""
+    if [ ! -f "$layer" ] || [ -n "${VK_INSTANCE_LAYERS:-}${VK_LOADER_LAYERS_ENABLE:-}" ]; then
+        say "without the validation layer: there is none here, or layers are already chosen"
+        return
+    fi
+    mkdir -p "$folder"
+    validation_log="$folder/log.txt"
+    : >"$validation_log"
+    printf '{"file_format_version": "1.2.0", "layer": {"name": "VK_LAYER_KHRONOS_validation", "type": "GLOBAL",
+        "library_path": "%s", "api_version": "1.3.250", "implementation_version": "1", "description": "validation"}}\n' \
+        "$layer" >"$folder/VkLayer_khronos_validation.json"
+    printf 'khronos_validation.%s\n' "debug_action = VK_DBG_LAYER_ACTION_LOG_MSG" "report_flags = error,warn" \
+        "log_filename = $validation_log" "enable_message_limit = false" >"$folder/vk_layer_settings.txt"
+    export VK_LAYER_PATH="$folder${VK_LAYER_PATH:+:$VK_LAYER_PATH}" VK_INSTANCE_LAYERS=VK_LAYER_KHRONOS_validation
+    export VK_LAYER_SETTINGS_PATH="$folder/vk_layer_settings.txt"
+}
+
+# One rule naga falls foul of: a struct or array has a layout in SPIR-V wherever it lies, as it needs one in storage. In
+# workgroup memory Vulkan forbids that since SPIR-V 1.5, and drivers do not mind.
+known_message=VUID-StandaloneSpirv-None-10684
+
+# Counts what the layer said. It has to be silent but for that.
+report_validation() {
+    [ -n "$validation_log" ] || return 0
+    local all known
+    all=$(grep -c '^Validation [A-Z][a-z]*: ' "$validation_log" || true)
+    known=$(grep -c "^Validation [A-Z][a-z]*: \[ $known_message \]" "$validation_log" || true)
+    say "the validation layer: $((all - known)) message(s), and $known of $known_message, which are naga's layouts"
+    [ "$all" -eq "$known" ] && return
+    grep '^Validation [A-Z][a-z]*: ' "$validation_log" | grep -v "$known_message" | sort | uniq -c
+    grep -A 8 '^Validation [A-Z][a-z]*: ' "$validation_log" | grep -v "$known_message" | head -60
+    return 1
+}
+
 if ! command -v cargo >/dev/null; then
     say "cargo is missing; install Rust first (rustup)"
     exit 1
@@ -147,6 +184,7 @@ if [ -n "${WGPU_BACKEND:-}" ]; then
     # Whoever runs this chose among the back ends: how many adapters are left is theirs to know.
     adapters=1
 fi
+add_validation
 export WGPU_CROSS_ENTROPY_ADAPTERS="${WGPU_CROSS_ENTROPY_ADAPTERS:-$adapters}"
 
 # EGL and the Vulkan loader look for it; some systems set none for a service or in a container.
@@ -188,4 +226,5 @@ awk -F '\t' -v ledger="$ledger" '
         for (n = 1; n <= count; n++) printf "    %s: %s: %d run, %d passed\n", order[n], adapters[order[n]], run, passed
     }' "$ledger" "$output"
 rm -f "$ledger" "$output"
+report_validation || status=1
 exit "$status"

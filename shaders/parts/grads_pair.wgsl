@@ -20,7 +20,7 @@ fn visit_grads(row_at: u32, in_row: u32, live: bool, goal: Target, result: RowRe
         let first = select(done, chunks - 1u - done, GRADS_BACKWARDS) * step;
         if (row_counts(first_goal) || row_counts(goal)) { hold_pair(row_at, first); }
         // each BLOCK
-        write_pair(row_at, block_classes(first, BLOCKu), pair[BLOCK], goal, result, s);
+        write_pair(row_at, block_classes(first, BLOCKu), pair_BLOCK, goal, result, s);
         // end
     }
 }

@@ -1,10 +1,13 @@
 // A share of a row in registers: BLOCKS times four classes an invocation. `src/wgsl.rs` writes the lines between `each`
-// and `end` once for each block, with its number for BLOCK: arrays have literal sizes and loops may not be unrolled.
+// and `end` once for each block, with its number for BLOCK: loops may not be unrolled, and an array in private memory
+// may not be taken for registers.
 //
 // `first` is the first class of the invocation's first block.
 
 // Logits as finite numbers, before scale and bias.
-var<private> held: array<vec4<f32>, BLOCKS>;
+// each BLOCK
+var<private> held_BLOCK: vec4<f32>;
+// end
 
 fn block_classes(first: u32, block: u32) -> vec4<u32> {
     return four_classes(first + 4u * block * lanes());
@@ -20,7 +23,7 @@ fn take_held(before: Part, goal: Target, row_at: u32, first: u32) -> Part {
     var part = before;
     // each BLOCK
     let classes_BLOCK = block_classes(first, BLOCKu);
-    let z_BLOCK = adjust(held[BLOCK], classes_BLOCK);
+    let z_BLOCK = adjust(held_BLOCK, classes_BLOCK);
     part = take_target(part, goal, row_at, z_BLOCK, classes_BLOCK);
     // end
     var high = vec4<f32>(-STAND_IN);
@@ -41,14 +44,14 @@ fn take_held(before: Part, goal: Target, row_at: u32, first: u32) -> Part {
     if (ADJUSTS) {
         var raw_high = vec4<f32>(-STAND_IN);
         // each BLOCK
-        raw_high = max(raw_high, held[BLOCK]);
+        raw_high = max(raw_high, held_BLOCK);
         // end
         let raw_highest = highest_of(raw_high);
         if (raw_highest > part.raw_top) {
             part.raw_top = raw_highest;
             var at = vec4<u32>(NO_CLASS);
             // each BLOCK
-            at = min(at, select(vec4<u32>(NO_CLASS), classes_BLOCK, held[BLOCK] == vec4<f32>(raw_highest)));
+            at = min(at, select(vec4<u32>(NO_CLASS), classes_BLOCK, held_BLOCK == vec4<f32>(raw_highest)));
             // end
             part.raw_top_at = min(min(at.x, at.y), min(at.z, at.w));
         }

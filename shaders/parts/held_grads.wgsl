@@ -5,7 +5,7 @@ fn write_held(row_at: u32, first: u32, goal: Target, result: RowResult, s: Slope
     var words_BLOCK = vec4<u32>(0u);
     if (row_counts(goal)) {
         let classes = block_classes(first, BLOCKu);
-        let grads = grad_four(adjust(held[BLOCK], classes), classes, row_at, goal, result, s);
+        let grads = grad_four(adjust(held_BLOCK, classes), classes, row_at, goal, result, s);
         words_BLOCK = select(bitcast<vec4<u32>>(grads), vec4<u32>(NAN_BITS), vec4<bool>(result.bad));
     }
     if (is_whole(BLOCKu)) {

@@ -6,7 +6,9 @@
 override SKIP_TAIL: bool = false;
 
 // The words, as they are in memory.
-var<private> pair: array<vec4<u32>, BLOCKS>;
+// each BLOCK
+var<private> pair_BLOCK: vec4<u32>;
+// end
 // Which they are: the pair, and its first class. None yet.
 var<private> pair_held: vec2<u32> = vec2<u32>(0xffffffffu);
 
@@ -16,7 +18,7 @@ fn hold_pair(row_at: u32, first: u32) {
     pair_held = wanted;
     // each BLOCK
     if (!SKIP_TAIL || block_classes(first, BLOCKu).x < class_count()) {
-        pair[BLOCK] = load_words(row_at, block_classes(first, BLOCKu));
+        pair_BLOCK = load_words(row_at, block_classes(first, BLOCKu));
     }
     // end
 }
@@ -25,6 +27,6 @@ fn hold_pair(row_at: u32, first: u32) {
 fn hold(row_at: u32, first: u32) {
     hold_pair(row_at, first);
     // each BLOCK
-    held[BLOCK] = tame(half_of(pair[BLOCK], row_at, block_classes(first, BLOCKu)));
+    held_BLOCK = tame(half_of(pair_BLOCK, row_at, block_classes(first, BLOCKu)));
     // end
 }

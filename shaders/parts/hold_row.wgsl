@@ -15,6 +15,6 @@ fn hold(row_at: u32, first: u32) {
     }
     // end
     // each BLOCK
-    held[BLOCK] = tame(words_BLOCK);
+    held_BLOCK = tame(words_BLOCK);
     // end
 }

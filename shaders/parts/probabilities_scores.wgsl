@@ -61,12 +61,17 @@ fn is_within(p: vec4<f32>, q: vec4<f32>) -> vec4<bool> {
     return (p >= vec4<f32>(CLIP_LOW)) & (q >= vec4<f32>(CLIP_LOW));
 }
 
+struct Raw {
+    p: vec4<f32>,
+    q: vec4<f32>, // 1 - p
+}
+
 // p and 1 - p as they are before any clip that comes first.
-fn raw_four(z: vec4<f32>, is_top: vec4<bool>, result: RowResult) -> array<vec4<f32>, 2> {
-    if (SCORES == PROBS) { return array<vec4<f32>, 2>(z, 1.0 - z); }
+fn raw_four(z: vec4<f32>, is_top: vec4<bool>, result: RowResult) -> Raw {
+    if (SCORES == PROBS) { return Raw(z, 1.0 - z); }
     let sum = 1.0 + result.others;
     let p = select(exp_four(z, result.reference), vec4<f32>(1.0), is_top) / sum;
-    return array<vec4<f32>, 2>(p, select(1.0 - p, vec4<f32>(result.others / sum), is_top));
+    return Raw(p, select(1.0 - p, vec4<f32>(result.others / sum), is_top));
 }
 
 // A second visit, for a sum that the first did not know.
@@ -80,8 +85,8 @@ fn normalize_row(before: RowResult, visit: bool, row_at: u32, lane: Lane) -> Row
         let z = adjust(tame(load_four(row_at, classes)), classes);
         let is_top = classes == vec4<u32>(result.top_at);
         let raw = raw_four(z, is_top, result);
-        var v = raw[0];
-        if (CLIP_FIRST) { v = clipped(v, raw[1]); }
+        var v = raw.p;
+        if (CLIP_FIRST) { v = clipped(v, raw.q); }
         let others = !is_top & (classes < vec4<u32>(params.classes));
         mine.others += sum_of(select(vec4<f32>(0.0), v, others));
     }
@@ -123,18 +128,18 @@ fn probabilities_four(z: vec4<f32>, classes: vec4<u32>, result: RowResult) -> Pr
         return x;
     }
     let raw = raw_four(select(z, vec4<f32>(0.0), vec4<bool>(SCORES == PROBS) & outside), x.is_top, result);
-    var v = raw[0];
+    var v = raw.p;
     var top = result.reference;
     var others = result.others;
     if (SCORES == SOFTMAX_PROBS) {
         let sum = 1.0 + result.others;
-        x.inner = raw[0];
+        x.inner = raw.p;
         top = 1.0 / sum;
         others = result.others / sum;
     }
     if (CLIP_FIRST) {
-        x.within = is_within(raw[0], raw[1]) | outside;
-        v = clipped(raw[0], raw[1]);
+        x.within = is_within(raw.p, raw.q) | outside;
+        v = clipped(raw.p, raw.q);
         if (SCORES == SOFTMAX_PROBS) {
             top = clipped(vec4<f32>(top), vec4<f32>(others)).x;
             others = result.c;
@@ -142,8 +147,8 @@ fn probabilities_four(z: vec4<f32>, classes: vec4<u32>, result: RowResult) -> Pr
     }
     if (SCORES == SOFTMAX_PROBS && !CLIP_FIRST) {
         // A softmax sums to 1: dividing again would only add rounding.
-        x.p = raw[0];
-        x.q = raw[1];
+        x.p = raw.p;
+        x.q = raw.q;
     } else {
         let sum = top + others;
         x.p = v / sum;

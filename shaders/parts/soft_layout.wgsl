@@ -2,7 +2,7 @@
 
 override CLASS_FIRST: bool = false;
 // `row_part` asks; a denominator knows no bias.
-override HAS_BIAS: bool = false;
+const ADJUSTS: bool = false;
 
 fn class_stride() -> u32 {
     return select(1u, params.inner, CLASS_FIRST);

@@ -1,13 +1,15 @@
 //! Batches larger than a binding: cut into tiles, with the bits of a batch that is not.
 
-use crate::support::{Batch, POISON};
+use crate::noop;
+use crate::support::{Batch, POISON, full_spec};
 use proptest::prelude::*;
 use proptest::sample::select;
 use std::time::Instant;
-use wgpu_cross_entropy::wgsl::grid;
+use wgpu_cross_entropy::error::PlanError;
+use wgpu_cross_entropy::wgsl::{self, grid};
 use wgpu_cross_entropy::{
-    Capabilities, CrossEntropy, DeviceOptions, Gpu, Options, Reduction, Shape, Spec, Totals, tiles_of_logits,
-    tiles_of_rows,
+    Capabilities, CrossEntropy, DeviceOptions, Dtype, Gpu, Options, Reduction, Shape, Spec, Targets, Totals,
+    tiles_of_logits, tiles_of_rows,
 };
 
 /// What WebGPU promises, SwiftShader, lavapipe (128 MiB at 32), a GPU (2 GiB - 4), a device with nearly nothing.
@@ -100,6 +102,67 @@ proptest! {
             prop_assert!(y <= 65_535 && u64::from(x) * u64::from(y) < groups + 65_535);
         }
     }
+}
+
+/// Whole plans on a made-up device that computes nothing, but whose limits wgpu checks at each call: of every strategy,
+/// type of logits and kind of loss, on batches of many tiles. Nothing that is made or recorded is refused.
+#[test]
+fn whole_plans_keep_to_the_limits_of_a_device() {
+    let with = |binding: u64, invocations, groups, alignment| wgpu::Limits {
+        max_storage_buffer_binding_size: binding,
+        max_compute_invocations_per_workgroup: invocations,
+        max_compute_workgroup_size_x: invocations,
+        max_compute_workgroups_per_dimension: groups,
+        min_storage_buffer_offset_alignment: alignment,
+        ..wgpu::Limits::defaults()
+    };
+    // WebGPU's defaults otherwise: 16 KiB of workgroup memory, 8 storage buffers in a dispatch.
+    let devices =
+        [with(64 << 10, 256, 65_535, 256), with(96 << 10, 64, 300, 32), with(1 << 20, 1024, 200, 256)];
+    let plain = Spec::default();
+    let specs =
+        [plain.clone(), full_spec(40), Spec { targets: Targets::Soft, ignore_index: None, ..full_spec(40) }];
+    let shapes =
+        [Shape::new(6_000, 40), Shape::new(3_000, 40).with_row_stride(50), Shape::class_first(30, 40, 128)];
+    let (mut plans, mut refused, mut most_tiles) = (0, 0, 0);
+    for limits in devices {
+        assert_eq!(
+            (limits.max_compute_workgroup_storage_size, limits.max_storage_buffers_per_shader_stage),
+            (16384, 8)
+        );
+        let options =
+            wgpu::NoopBackendOptions { limits: Some(limits.clone()), ..wgpu::NoopBackendOptions::enabled() };
+        let (device, queue) = noop(options, &limits);
+        let strategies = wgsl::Strategy::ALL.into_iter().map(Some).chain([None]);
+        let dtypes = [Dtype::F32, Dtype::F16, Dtype::Bf16];
+        for (strategy, dtype) in strategies.flat_map(|strategy| dtypes.map(|dtype| (strategy, dtype))) {
+            for (spec, shape) in specs.iter().flat_map(|spec| shapes.iter().map(move |shape| (spec, *shape)))
+            {
+                for in_place in [false, true] {
+                    let options = Options { strategy, dtype, in_place, ..Options::default() };
+                    let plan = match CrossEntropy::new(&device, spec, shape, &options) {
+                        Ok(plan) => plan,
+                        // Not every strategy takes every layout.
+                        Err(PlanError::Option { .. } | PlanError::Limit { .. }) if strategy.is_some() => {
+                            refused += 1;
+                            continue;
+                        }
+                        Err(error) => panic!("{error}: {options:?} {shape:?} {spec:?}"),
+                    };
+                    let batch = Batch::random(1, spec, shape).without_grad_out();
+                    let tiles = tiles_of_logits(&shape, plan.config().capabilities(), 4, 1).unwrap().len();
+                    // What wgpu has against a bind group, a dispatch or a submission comes back.
+                    if let Err(error) = plan.compute_blocking(&device, &queue, &batch.inputs()) {
+                        panic!("{error}: {options:?} {shape:?} {spec:?}");
+                    }
+                    plans += 1;
+                    most_tiles = most_tiles.max(tiles);
+                }
+            }
+        }
+    }
+    println!("{plans} plans of up to {most_tiles} tiles, {refused} refused with a reason");
+    assert!(plans > 100 && most_tiles > 10);
 }
 
 /// Logits beyond a gibibyte, gradients over them, on the first Vulkan adapter with bindings of 128 MiB: every row's loss
