@@ -21,11 +21,14 @@ pub const CASES: &[Case] = &[
     case(Shape::new(8_192, 1_000), "ImageNet: the tail is no multiple of a workgroup"),
     case(Shape::new(8_192, 32_000), "Llama 2: a row no longer fits registers"),
     case(Shape::new(4_096, 50_257), "GPT-2: an odd vocabulary, where 16-byte loads do not fit"),
+    case(Shape::new(8_192, 128_256), "Llama 3: gigabytes of logits, and tiles where bindings are small"),
     case(
         Shape::class_first(8, 19, 512 * 512),
         "segmentation, class-first: Cityscapes' 19 classes of 512 x 512",
     ),
+    case(Shape::new(64, 262_144), "Gemma's vocabulary: a workgroup a row is too few for a large GPU"),
     case(Shape::new(16, 262_144), "few rows: not enough workgroups for a large GPU"),
+    case(Shape::new(1, 262_144), "a single row: all parallelism has to come from its classes"),
 ];
 
 const fn case(shape: Shape, why: &'static str) -> Case {
@@ -119,6 +122,18 @@ pub fn at_most(shape: Shape, logits: u64) -> Shape {
     // A multiple of 64, as pictures have it.
     let inner = inner.min((logits / classes / 64 * 64).max(64));
     Shape::class_first(outer as u32, shape.classes, inner as u32)
+}
+
+/// The cases with the shapes that stand for them somewhere, but for those that have become the same as an earlier one.
+pub fn distinct(shape_here: impl Fn(&'static Case) -> Shape) -> Vec<(&'static Case, Shape)> {
+    let mut distinct: Vec<(&'static Case, Shape)> = Vec::new();
+    for case in CASES {
+        let shape = shape_here(case);
+        if !distinct.iter().any(|(_, other)| *other == shape) {
+            distinct.push((case, shape));
+        }
+    }
+    distinct
 }
 
 /// `rows x classes`, `outer x classes x inner`.

@@ -8,7 +8,7 @@ use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use wgpu_cross_entropy::wgsl::Stage;
 use wgpu_cross_entropy::{Bound, Config, Gpu, Options, Shape};
 
-pub use crate::data::{CASES, Case, Data, at_most, name_of, traffic};
+pub use crate::data::{Case, Data, at_most, distinct, name_of, traffic};
 pub use crate::measure::{
     CHECKED_LOGITS, CPU_LOGITS, Ceiling, Clock, Copies, Failure, LONG_ENOUGH, TEST_LOGITS, Took,
     empty_buffer, full_buffer, read_words, run, strategy_of, within,
@@ -111,8 +111,11 @@ impl Session {
     pub fn bench(&mut self, criterion: &mut Criterion, kernel: &Kernel) {
         let mut group = criterion.benchmark_group(kernel.stem);
         group.sampling_mode(SamplingMode::Flat);
-        for case in CASES.iter().filter(|case| (kernel.takes)(&case.shape)) {
-            let (shape, cut) = self.shape_here(case, kernel.stage);
+        for (case, shape) in distinct(|case| self.shape_here(case, kernel.stage).0) {
+            if !(kernel.takes)(&case.shape) {
+                continue;
+            }
+            let cut = self.shape_here(case, kernel.stage).1;
             let bytes = (kernel.bytes)(&shape);
             group.throughput(Throughput::Bytes(bytes));
             // The adapter is part of the name: criterion compares with the last run of the same name.

@@ -6,6 +6,7 @@
 //! cargo bench --bench report -- --out FOLDER                    # also report.json, report.svg and report.png
 //! cargo bench --bench report -- --json                          # the last line is JSON
 //! cargo bench --bench report -- --search                        # every strategy and workgroup size, against the table's
+//! cargo bench --bench report -- --linear                        # time a logit, at eight times the rows
 //! cargo bench --bench report -- --compare a.json b.json         # several GPUs side by side
 //! ```
 //!
@@ -31,7 +32,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use data::{CASES, Case, Data, at_most, name_of};
+use data::{Case, Data, at_most, name_of};
 use measure::{CHECKED_LOGITS, CPU_LOGITS, Ceiling, Clock, Copies, Failure, median_run, run, strategy_of};
 use results::{Machine, Report, Row};
 use support::{Kernel, Ready};
@@ -49,6 +50,7 @@ struct Wanted {
     quick: bool,
     json: bool,
     search: bool,
+    linear: bool,
     compare: Vec<PathBuf>,
     shape: Option<String>,
     /// Not by `cargo bench`: nothing is timed.
@@ -69,6 +71,7 @@ impl Wanted {
                 Long("quick") => wanted.quick = true,
                 Long("json") => wanted.json = true,
                 Long("search") => wanted.search = true,
+                Long("linear") => wanted.linear = true,
                 Long("compare") => wanted.compare = parser.values()?.map(PathBuf::from).collect(),
                 // What cargo adds.
                 Long("bench") => wanted.testing = false,
@@ -110,10 +113,10 @@ fn report() -> Result<ExitCode, Box<dyn Error>> {
     let mut bench =
         Bench { clock: Clock::new(&gpu), copies: Copies::new(&gpu)?, gpu, wanted, failures: Vec::new() };
     println!("{}", bench.gpu.describe());
-    if bench.wanted.search {
-        bench.search();
-    } else {
-        bench.tabulate()?;
+    match &bench.wanted {
+        Wanted { search: true, .. } => bench.search(),
+        Wanted { linear: true, .. } => bench.linear(),
+        _ => bench.tabulate()?,
     }
     for failure in &bench.failures {
         eprintln!("FAILED {failure}");
@@ -145,13 +148,11 @@ impl Bench {
         if self.wanted.testing {
             most = most.min(measure::TEST_LOGITS);
         }
-        CASES
-            .iter()
-            .map(|case| (case, at_most(case.shape, most)))
-            .filter(|(_, shape)| {
-                self.wanted.shape.as_ref().is_none_or(|wanted| name_of(shape).contains(wanted))
-            })
-            .collect()
+        let mut cases = data::distinct(|case| at_most(case.shape, most));
+        cases.retain(|(_, shape)| {
+            self.wanted.shape.as_ref().is_none_or(|wanted| name_of(shape).contains(wanted))
+        });
+        cases
     }
 
     /// Kernel after kernel, type after type.
@@ -246,6 +247,59 @@ impl Bench {
             true => Ok(ready),
             false => Err("the variant that was checked is not the one to be timed".into()),
         }
+    }
+
+    /// The fused kernel's time a logit at each shape, and at an eighth of its rows: nothing may grow faster than the batch.
+    /// Both in the same variant.
+    fn linear(&mut self) {
+        println!(
+            "{:>16} {:>16} {:>12} {:>12} {:>7}",
+            "rows / 8", "rows", "ps a logit", "ps a logit", "change"
+        );
+        let mut worst = (0.0f64, String::from("no shape"));
+        for (_, shape) in self.cases() {
+            let blocks = shape.rows / shape.inner / 8;
+            if blocks == 0 {
+                continue;
+            }
+            let few = Shape { rows: blocks * shape.inner, ..shape };
+            let many = Shape { rows: 8 * blocks * shape.inner, ..shape };
+            match self.growth(few, many) {
+                Ok([before, after]) => {
+                    let change = after / before - 1.0;
+                    println!(
+                        "{:>16} {:>16} {before:>12.1} {after:>12.1} {:>6.1}%",
+                        name_of(&few),
+                        name_of(&many),
+                        100.0 * change
+                    );
+                    if change > worst.0 {
+                        worst = (change, name_of(&many));
+                    }
+                }
+                Err(error) => self.failures.push(format!("{}: {error}", name_of(&many))),
+            }
+        }
+        println!(
+            "at eight times the rows a logit takes at most {:.1} % longer, at {}",
+            100.0 * worst.0,
+            worst.1
+        );
+    }
+
+    /// Picoseconds a logit at two batches, in turns: the least of several.
+    fn growth(&self, few: Shape, many: Shape) -> Result<[f64; 2], Failure> {
+        let large = self.prepare(Which::Fused, &Options::default(), many)?;
+        let small = self.prepare(Which::Fused, &large.config.pinned(), few)?;
+        let mut least = [f64::INFINITY; 2];
+        for _ in 0..if self.wanted.testing { 1 } else { 5 } {
+            for ((ready, shape), least) in [(&small, few), (&large, many)].into_iter().zip(&mut least) {
+                let took =
+                    median_run(true, &|runs| self.clock.passes(8 * runs, &|pass| ready.timed.encode(pass)))?;
+                *least = least.min(took.as_secs_f64() / 8.0 / shape.logits_len() as f64 * 1e12);
+            }
+        }
+        Ok(least)
     }
 
     /// Every strategy, workgroup size and number of threads a row that takes the shape, against the table's choice.

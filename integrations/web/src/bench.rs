@@ -18,7 +18,7 @@ use wgpu_cross_entropy::{
     Batch, Bound, Config, CrossEntropy, Dtype, Gpu, Options, Shape, Spec, Targets, WeightScheme, cpu, read,
 };
 
-use crate::batch::{CASES, Data, at_most, name_of, traffic};
+use crate::batch::{Data, at_most, distinct, name_of, traffic};
 use crate::copy::CopyShape;
 
 type Failure = Box<dyn Error>;
@@ -151,9 +151,9 @@ impl Bench {
         let mut runs = Vec::new();
         for kernel in KERNELS {
             for dtype in DTYPES {
-                let of_case = CASES.iter().map(|case| (at_most(case.shape, logits), case.why));
-                let taken = of_case.filter(|(shape, _)| kernel.takes(shape, dtype));
-                runs.extend(taken.map(|(shape, why)| Run { kernel, shape, dtype, why }));
+                let cases = distinct(|case| at_most(case.shape, logits));
+                let taken = cases.into_iter().filter(|(_, shape)| kernel.takes(shape, dtype));
+                runs.extend(taken.map(|(case, shape)| Run { kernel, shape, dtype, why: case.why }));
             }
         }
         Ok(Self { gpu, clock, copies, runs, ceilings: HashMap::new(), lines: Vec::new() })
