@@ -32,6 +32,7 @@ const REASONS = {
     'no-f16-on-gl': 'naga writes no f16 in GLSL',
     'same-program-as-read_write': 'the program of read_write, but for the access of its bindings: naga and Tint judge it',
     'cover-of-pairs': 'every pair of choices meets in a text that is judged; SHADER_GATE_FULL=1 judges every text',
+    'one-in-eight': 'DXC takes seconds a text: with SHADER_GATE_COVER=1 it judges one in eight, by the hash of the text',
     ...Object.fromEntries(Object.entries(without).map(([compiler, why]) => [`no-${compiler}`, why])),
 };
 
@@ -40,6 +41,10 @@ const absent = (column) => {
     const compiler = column.split('_')[0].replace('essl', 'glsl');
     return COLUMNS[column].judge && without[compiler] ? `no-${compiler}` : undefined;
 };
+
+// Whether a text is one of those that a slow judge leaves out.
+const leftOut = (column, file) =>
+    column.startsWith('dxc') && process.env.SHADER_GATE_COVER && file >= '2' ? 'one-in-eight' : undefined;
 
 const accepted = {};
 for (const [column, { judge }] of Object.entries(COLUMNS)) {
@@ -62,7 +67,7 @@ for await (const text of createInterface({ input: createReadStream(`${folder}/li
     for (const [column, { judge }] of Object.entries(COLUMNS)) {
         const cell = (row[column] ??= { passed: 0, failed: 0, holes: 0 });
         const file = line.files[column];
-        const hole = line.holes[column] ?? absent(column);
+        const hole = line.holes[column] ?? absent(column) ?? (file && leftOut(column, file));
         if (hole !== undefined && REASONS[hole] !== undefined) {
             cell.holes += 1;
             reasons[hole] = (reasons[hole] ?? 0) + 1;
@@ -101,4 +106,5 @@ for (const [reason, count] of Object.entries(reasons)) console.log(`left out ${c
 console.log('GLSL 4.30 is judged with GL_EXT_shader_integer_mix, which naga uses without saying so');
 failures.slice(0, 40).forEach((failure) => console.log(`FAILED ${failure}`));
 console.log(`${passed} passed, ${failures.length} failed`);
-process.exit(failures.length === 0 && texts > 0 ? 0 : 1);
+// Not `process.exit`, which cuts off what a pipe has not taken yet.
+process.exitCode = failures.length === 0 && texts > 0 ? 0 : 1;
