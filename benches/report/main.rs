@@ -440,7 +440,7 @@ impl Which {
 /// What is timed at a shape.
 fn kernels(shape: &Shape) -> Vec<(Which, Dtype)> {
     let mut all = vec![(Which::Fused, Dtype::F32)];
-    if shape.inner == 1 && shape.row_stride.is_multiple_of(2) {
+    if shape.row_stride.is_multiple_of(2) && (shape.inner == 1 || shape.inner.is_multiple_of(2)) {
         all.extend([(Which::Fused, Dtype::F16), (Which::Fused, Dtype::Bf16)]);
     }
     all.extend([(Which::Forward, Dtype::F32), (Which::Backward, Dtype::F32)]);
