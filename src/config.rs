@@ -292,9 +292,12 @@ pub struct Rule {
 /// on lavapipe (`benches/NOTES.md`); those for GPUs are reasoned, and not measured yet.
 pub const RULES: &[Rule] = &[
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassFirst, u32::MAX, Strategy::Thread, 0, 0),
-    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 32, Strategy::Group, 64, 1),
-    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 256, Strategy::Group, 32, 2),
-    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 32_768, Strategy::Resident, 0, 0),
+    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 32, Strategy::Group, 256, 1),
+    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 128, Strategy::Group, 64, 1),
+    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 512, Strategy::Group, 64, 4),
+    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 1024, Strategy::Group, 64, 8),
+    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 1024, Strategy::Resident, 0, 0),
+    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 32_768, Strategy::Streaming, 0, 0),
     few_rows(7, DeviceClass::CpuSubgroups, Strategy::Split, 0),
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, u32::MAX, Strategy::Streaming, 0, 0),
     rule(DeviceClass::Cpu, RuleLayout::ClassFirst, u32::MAX, Strategy::Thread, 16, 0),
@@ -619,7 +622,7 @@ impl Config {
             },
             held,
             classes: if held { shape.classes } else { 0 },
-            skip_tail: caps.cpu,
+            on_cpu: caps.cpu,
             // A row of a group lies within a subgroup, whichever size the device takes, and subgroups are full.
             subgroups: subgroups
                 && match strategy {

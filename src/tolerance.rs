@@ -12,7 +12,8 @@
 //!   reference only moves by 4 or more. The arguments add up to at most `d + 4`. So a term's relative error is
 //!   `ULP (3 (1 + k + d / 4) + 2 (d + 4)) + U (d + 4) + U (k + d / 4)`.
 //! * A sum of positive terms, `n` of them one after the other, adds `n U`.
-//! * `p = exp(z - reference) / sum` has the errors of one exponential, of the sum and of a division.
+//! * `p = exp(z - reference) / sum` has the errors of one exponential, or of two where the terms of the sum are kept, of the
+//!   sum and of a division.
 //! * `1 - p` and `-log p` of the largest class come from the others' sum `r`: `r / (1 + r)` and `log(1 + r)`, both with the
 //!   relative error of `r`; those of any other class, whose `p` is at most 1/2, from `1 - p` and
 //!   `(max - z) + log(1 + r)`, with the absolute errors of their parts.
@@ -33,7 +34,7 @@ use crate::spec::{
     WeightScope,
 };
 use crate::stats::ClassStats;
-use crate::wgsl::{Exchange, ROWS_PER_GROUP, SOFT_ROWS_PER_GROUP};
+use crate::wgsl::{Exchange, ROWS_PER_GROUP, SOFT_ROWS_PER_GROUP, Stage};
 
 /// Half an ulp, relative: the error of one correctly rounded operation.
 pub const U: f64 = 1.0 / (1 << 24) as f64;
@@ -292,6 +293,8 @@ fn tolerances_of_sums(
             WeightScope::PerRow => values.weight(y),
         };
         let factor = (sample_weight(spec, shape, inputs, row) * weight * gathered).abs();
+        // Of the factor and the scale, what a flushed product or input of theirs loses by the time it is used.
+        let factor_lost = FLUSHED * (1.0 + weight.abs()) * (1.0 + gathered.abs());
         let factor_error =
             3.0 * U + if spec.weight_scope == WeightScope::PerRow { weight_error } else { 0.0 };
         let term_weights = cpu::Terms::new(spec, &values, y, &terms, z.len());
@@ -302,7 +305,8 @@ fn tolerances_of_sums(
         if loss.is_finite() {
             let size = factor * base_size;
             // Flushing before and after the factor.
-            row_losses[row as usize] = factor * (base + FLUSHED) + size * (factor_error + U) + FLUSHED;
+            row_losses[row as usize] =
+                factor * (base + FLUSHED) + size * (factor_error + U) + base_size * factor_lost + FLUSHED;
             loss_sum += row_losses[row as usize] + loss.abs() * sum_error;
             class_losses[y as usize] += row_losses[row as usize] + summed(loss);
         }
@@ -310,6 +314,13 @@ fn tolerances_of_sums(
         let grad_out = inputs.grad_out.map_or(1.0, |grad_out| f64::from(grad_out[row as usize]));
         let scale_up = f64::from(spec.logit_scale);
         let scale = if d == 0.0 { 0.0 } else { (grad_out * factor * scale_up / d).abs() };
+        let scale_lost = match d {
+            0.0 => 0.0,
+            d => {
+                let product_lost = FLUSHED * (1.0 + scale_up.abs() + factor * scale_up.abs());
+                FLUSHED + (product_lost + (grad_out * scale_up).abs() * factor_lost) / d.abs()
+            }
+        };
         let scale_error = factor_error + 4.0 * U + 2.5 * ULP + denominator_error;
         for (class, (slope, size)) in (0..).zip(slopes) {
             let at = shape.index(row, class) as usize;
@@ -320,7 +331,8 @@ fn tolerances_of_sums(
                 Dtype::F16 => want.logit_grads[at].abs() / 1024.0 + 6.0e-8,
                 Dtype::Bf16 => want.logit_grads[at].abs() / 128.0,
             };
-            logit_grads[at] = scale * (slope + size * scale_error + FLUSHED) + FLUSHED + stored;
+            logit_grads[at] =
+                scale * (slope + size * scale_error + FLUSHED) + size * scale_lost + FLUSHED + stored;
         }
     }
     let loss = match d {
@@ -419,6 +431,10 @@ impl RowErrors {
             r if r < 0.4 => r / (1.0 + r) * rest_relative + log_sum * SERIES,
             r => r / (1.0 + r) * rest_relative + U + logarithm(1.0 + r).max(LOG_NEAR_ONE),
         };
+        // A term that is kept from the sum is relative to its share's largest logit, which another exponential makes relative
+        // to the row's.
+        let of_share =
+            if config.variant().keeps_terms(Stage::CrossEntropy) { 3.0 * ULP + 2.0 * U } else { 0.0 };
         let mut this = Self {
             p: vec![],
             q: vec![],
@@ -432,9 +448,10 @@ impl RowErrors {
         for (j, e) in e.iter().enumerate() {
             let p = e / sum;
             let argument = off(j) + off(top);
+            // WGSL lets exp(0) be 3 ulp off 1.
             let p_relative = match j == top {
-                true => sum_relative + 2.5 * ULP,
-                false => exponential(far(j)) + argument + sum_relative + 2.5 * ULP,
+                true => 3.0 * ULP + sum_relative + 2.5 * ULP,
+                false => exponential(far(j)) + of_share + argument + sum_relative + 2.5 * ULP,
             };
             this.p.push((p, p_relative));
             if j == top {
@@ -464,7 +481,16 @@ impl RowErrors {
         let near = |value: f64, error: f64, end: f64| (value - end).abs() <= error + 2.0 * U * end + FLUSHED;
         if scores == Scores::LogProbs {
             // `1 - exp` by a series near 0, else of an exponential of at most exp(-1/2).
-            let of = |x: f64| if x > -0.5 { 14.0 * ULP + 1e-8 } else { 3.0 * (exponential(-x).min(1.0)) };
+            // A subnormal score may be flushed, and all of 1 - p with it.
+            let of = |x: f64| {
+                if x > -FLUSHED {
+                    1.0
+                } else if x > -0.5 {
+                    14.0 * ULP + 1e-8
+                } else {
+                    3.0 * (exponential(-x).min(1.0))
+                }
+            };
             self.p = x.iter().map(|x| (x.exp(), exponential(x.abs().min(104.0)))).collect();
             self.q = scored.of.q.iter().zip(x).map(|(q, x)| (*q, of(*x).min(1.0))).collect();
             self.minus_log_p = x.iter().map(|x| (-x, 0.0)).collect();
@@ -653,7 +679,9 @@ impl RowErrors {
         let exponent = (gamma * q.log2()).abs();
         let log = std::f64::consts::LN_2 * gamma * (LOG_NEAR_ONE + 3.0 * ULP * q.log2().abs());
         // exp2 is promised 3 + 2 |x| ulp like exp; the product in its argument is rounded.
-        let power = gamma * relative + log + ULP * (3.0 + 2.0 * exponent) + exponent * U;
+        // Where all of q may be lost, so may all of its power.
+        let of_q = if relative < 1.0 { gamma * relative } else { gamma.max(1.0) * relative };
+        let power = of_q + log + ULP * (3.0 + 2.0 * exponent) + exponent * U;
         (q.powf(gamma), power)
     }
 
@@ -663,11 +691,14 @@ impl RowErrors {
             return (0.0, 0.0, 0.0, 0.0);
         }
         let (power, power_error) = self.power(j, gamma);
+        // A power that is flushed, or its product with the weight.
+        let lost = if gamma == 0.0 { 0.0 } else { FLUSHED * (1.0 + u) };
         let ((p, p_error), (q, q_error), (log, log_error)) = (self.p[j], self.q[j], self.minus_log_p[j]);
         let (loss, loss_error) = match log.is_finite() {
             true => {
                 let value = u * power * log.abs();
-                (value, u * power * log_error + value * (power_error + u_error + 2.0 * U))
+                let of_power = value * (power_error + u_error + 2.0 * U) + lost * log.abs();
+                (value, u * power * log_error + of_power)
             }
             false => (0.0, 0.0),
         };
@@ -681,7 +712,8 @@ impl RowErrors {
             }
         };
         let value = u * power * (1.0 + ratio);
-        let error = u * power * (ratio_error + U) + value * (power_error + u_error + 2.0 * U);
+        let error =
+            u * power * (ratio_error + U) + value * (power_error + u_error + 2.0 * U) + lost * (1.0 + ratio);
         (loss, loss_error, value, error)
     }
 

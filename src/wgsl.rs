@@ -111,6 +111,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/held.wgsl"),
     shader!("parts/held_grads.wgsl"),
     shader!("parts/held_moments.wgsl"),
+    shader!("parts/held_terms.wgsl"),
     shader!("parts/hold_pair.wgsl"),
     shader!("parts/hold_row.wgsl"),
     shader!("parts/keep_row.wgsl"),
@@ -420,8 +421,8 @@ pub struct Variant {
     pub held: bool,
     /// Classes, where the text is for no other number; 0: what `Params` says, up to what the blocks hold.
     pub classes: u32,
-    /// Whether loads past the last class are branched around: where a load costs time, not latency.
-    pub skip_tail: bool,
+    /// Whether the device is a CPU: loads past the last class are branched around, and gradients written upwards.
+    pub on_cpu: bool,
     /// Whether subgroup operations are used.
     pub subgroups: bool,
     /// Whether a workgroup is known to be a single subgroup.
@@ -552,7 +553,7 @@ impl Default for Variant {
             blocks: 4,
             held: false,
             classes: 0,
-            skip_tail: false,
+            on_cpu: false,
             subgroups: false,
             single_subgroup: false,
             element: Element::F32,
@@ -628,6 +629,7 @@ pub fn source(stage: Stage, variant: &Variant) -> Source {
     }
     if parts.contains(&"parts/held.wgsl") {
         text.push_str(&format!("\nconst BLOCKS: u32 = {}u;\n", variant.blocks));
+        text.push_str(&format!("const KEEPS_TERMS: bool = {};\n", variant.keeps_terms(stage)));
     }
     // The reductions are written once, for `Part`; later visits to the row reduce other things by the same text.
     let reduction = parts.iter().find(|part| part.starts_with("parts/reduce_")).copied().unwrap_or_default();
@@ -656,7 +658,7 @@ pub fn source(stage: Stage, variant: &Variant) -> Source {
         ("LANES", f64::from(variant.lanes())),
         ("SPLITS", f64::from(variant.splits)),
         ("CLASSES", f64::from(variant.classes)),
-        ("SKIP_TAIL", flag(variant.skip_tail)),
+        ("ON_CPU", flag(variant.on_cpu)),
         ("TILE_SPAN", f64::from(variant.tile_span())),
         ("ROWS_PER_GROUP", f64::from(ROWS_PER_GROUP)),
         ("PRIVATE_CLASSES", f64::from(PRIVATE_CLASSES)),
@@ -963,6 +965,7 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
             (true, ..) => ["parts/grads_pair.wgsl"].as_slice(),
             (_, false, _) => &["parts/grads_stream.wgsl", "parts/held_grads.wgsl"],
             (_, true, Stage::CrossEntropyBackward) => &["parts/grads_fresh.wgsl", "parts/held_grads.wgsl"],
+            _ if variant.keeps_terms(stage) => &["parts/grads_once.wgsl", "parts/held_terms.wgsl"],
             (_, true, _) => &["parts/grads_once.wgsl", "parts/held_grads.wgsl"],
         });
         parts.extend(store);
@@ -1270,6 +1273,12 @@ impl Variant {
     /// words.
     pub fn takes_pairs(&self) -> bool {
         self.class_first && matches!(self.element, Element::F16 | Element::Bf16)
+    }
+
+    /// Whether a stage holds a row's terms, exp(z - reference), from its sum to its gradients, and no logits: those of
+    /// losses that need them once.
+    pub(crate) fn keeps_terms(&self, stage: Stage) -> bool {
+        stage == Stage::CrossEntropy && self.held && !self.general && !self.takes_pairs()
     }
 
     /// Rows of a workgroup; 1 where several share one.

@@ -20,7 +20,7 @@ fn soft_weight(row: u32) -> f32 {
             let t = targets_four(Target(true), row_at, classes);
             let products = t * class_weight_four(classes);
             mass += (products.x + products.y) + (products.z + products.w);
-            if (WEIGHT_PER_ROW) { part = take_target(part, Target(true), row_at, t, classes); }
+            if (WEIGHT_PER_ROW) { part = take_target(part, Target(true), row_at, t, 0u, classes); }
         }
     }
     if (WEIGHT_PER_ROW) { return class_weight(row_class(Target(true), part)); }

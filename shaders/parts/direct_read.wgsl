@@ -1,6 +1,6 @@
 // Logits straight from memory.
 
-// Read once, outside of any branch: drivers that run on CPUs repeat a load for every invocation inside of one.
+// Read once, as in `class_count`.
 var<private> base_of_logits: u32;
 
 fn logits_base() -> u32 {
@@ -12,5 +12,6 @@ fn read_logit(index: u32) -> LogitWord {
 }
 
 fn stage_in(group: vec3<u32>, lane: Lane) {
+    open_rows();
     base_of_logits = params.logits_base;
 }

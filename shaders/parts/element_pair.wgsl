@@ -4,12 +4,12 @@
 alias LogitWord = u32;
 
 fn class_stride() -> u32 {
-    return params.inner;
+    return inner_size;
 }
 
 // In elements; its parity is the row's.
 fn row_offset(row: u32) -> u32 {
-    return row / params.inner * params.row_stride + row % params.inner;
+    return row / inner_size * params.row_stride + row % inner_size;
 }
 
 fn first_class(lane: u32) -> u32 {
@@ -22,7 +22,7 @@ fn four_classes(first: u32) -> vec4<u32> {
 
 // The words of four classes, each with the logits of two rows. As in `element_f32`: past the last class it is read again.
 fn load_words(row_at: u32, classes: vec4<u32>) -> vec4<u32> {
-    let at = logits_base() + row_at / 2u + min(classes, vec4<u32>(class_count() - 1u)) * (params.inner / 2u);
+    let at = logits_base() + row_at / 2u + min(classes, vec4<u32>(class_count() - 1u)) * (inner_size / 2u);
     return vec4<u32>(read_logit(at.x), read_logit(at.y), read_logit(at.z), read_logit(at.w));
 }
 

@@ -17,7 +17,7 @@ fn visit_grads(row_at: u32, in_row: u32, live: bool, goal: Target, result: RowRe
     let classes_to_write = select(0u, class_count(), live);
     let chunks = (classes_to_write + step - 1u) / step;
     for (var done = 0u; done < chunks; done++) {
-        let first = select(done, chunks - 1u - done, GRADS_BACKWARDS) * step;
+        let first = select(done, chunks - 1u - done, GRADS_BACKWARDS && !ON_CPU) * step;
         if (row_counts(first_goal) || row_counts(goal)) { hold_pair(row_at, first); }
         // each BLOCK
         write_pair(row_at, block_classes(first, BLOCKu), pair_BLOCK, goal, result, s);
@@ -28,7 +28,7 @@ fn visit_grads(row_at: u32, in_row: u32, live: bool, goal: Target, result: RowRe
 fn write_pair(row_at: u32, classes: vec4<u32>, words: vec4<u32>, goal: Target, result: RowResult, s: Slopes) {
     let low = grads_of(words, row_at - 1u, classes, first_goal, first_result, first_slopes);
     let high = grads_of(words, row_at, classes, goal, result, s);
-    let at = grads_base() + row_at / 2u + classes * (params.inner / 2u);
+    let at = grads_base() + row_at / 2u + classes * (inner_size / 2u);
     let inside = classes < vec4<u32>(class_count());
     if (inside.x) { write_grad(at.x, pack_two(vec2<u32>(low.x, high.x))); }
     if (inside.y) { write_grad(at.y, pack_two(vec2<u32>(low.y, high.y))); }

@@ -8,9 +8,17 @@
 // each BLOCK
 var<private> held_BLOCK: vec4<f32>;
 // end
+// Where KEEPS_TERMS says so, they are exp(z - held_reference) once the sum has been taken: the gradient needs no second
+// exp then.
+var<private> held_reference: f32;
+
+// Relative to `first`: known when the pipeline is made, and so are comparisons with it spared an addition.
+fn block_offsets(block: u32) -> vec4<u32> {
+    return four_classes(4u * block * lanes());
+}
 
 fn block_classes(first: u32, block: u32) -> vec4<u32> {
-    return four_classes(first + 4u * block * lanes());
+    return first + block_offsets(block);
 }
 
 // Whether all invocations have four classes in a block: known when the pipeline is made, or not at all.
@@ -22,9 +30,8 @@ fn is_whole(block: u32) -> bool {
 fn take_held(before: Part, goal: Target, row_at: u32, first: u32) -> Part {
     var part = before;
     // each BLOCK
-    let classes_BLOCK = block_classes(first, BLOCKu);
-    let z_BLOCK = adjust(held_BLOCK, classes_BLOCK);
-    part = take_target(part, goal, row_at, z_BLOCK, classes_BLOCK);
+    let z_BLOCK = adjust(held_BLOCK, block_classes(first, BLOCKu));
+    part = take_target(part, goal, row_at, z_BLOCK, first, block_offsets(BLOCKu));
     // end
     var high = vec4<f32>(-STAND_IN);
     // each BLOCK
@@ -37,9 +44,9 @@ fn take_held(before: Part, goal: Target, row_at: u32, first: u32) -> Part {
         part.top = highest;
         var at = vec4<u32>(NO_CLASS);
         // each BLOCK
-        at = min(at, select(vec4<u32>(NO_CLASS), classes_BLOCK, z_BLOCK == vec4<f32>(highest)));
+        at = min(at, select(vec4<u32>(NO_CLASS), block_offsets(BLOCKu), z_BLOCK == vec4<f32>(highest)));
         // end
-        part.top_at = min(min(at.x, at.y), min(at.z, at.w));
+        part.top_at = first + min(min(at.x, at.y), min(at.z, at.w));
     }
     if (ADJUSTS) {
         var raw_high = vec4<f32>(-STAND_IN);
@@ -51,9 +58,9 @@ fn take_held(before: Part, goal: Target, row_at: u32, first: u32) -> Part {
             part.raw_top = raw_highest;
             var at = vec4<u32>(NO_CLASS);
             // each BLOCK
-            at = min(at, select(vec4<u32>(NO_CLASS), classes_BLOCK, held_BLOCK == vec4<f32>(raw_highest)));
+            at = min(at, select(vec4<u32>(NO_CLASS), block_offsets(BLOCKu), held_BLOCK == vec4<f32>(raw_highest)));
             // end
-            part.raw_top_at = min(min(at.x, at.y), min(at.z, at.w));
+            part.raw_top_at = first + min(min(at.x, at.y), min(at.z, at.w));
         }
     }
     // The reference follows the maximum lazily: a rescaling costs an exp and its rounding, and terms up to exp(4)
@@ -62,10 +69,14 @@ fn take_held(before: Part, goal: Target, row_at: u32, first: u32) -> Part {
         part.sum = part.sum * exp_difference(part.reference - part.top);
         part.reference = part.top;
     }
+    let top_at = vec4<u32>(part.top_at - first);
     var e = vec4<f32>(0.0);
     // each BLOCK
-    e += exp_four(select(z_BLOCK, vec4<f32>(-STAND_IN), classes_BLOCK == vec4<u32>(part.top_at)), part.reference);
+    let e_BLOCK = exp_four(z_BLOCK, part.reference);
+    e += select(e_BLOCK, vec4<f32>(0.0), block_offsets(BLOCKu) == top_at);
+    if (KEEPS_TERMS) { held_BLOCK = e_BLOCK; }
     // end
+    if (KEEPS_TERMS) { held_reference = part.reference; }
     part.sum += (e.x + e.y) + (e.z + e.w);
     // The class that was on top until now joins the others.
     if (passed > -STAND_IN) { part.sum += term(passed, part.reference); }

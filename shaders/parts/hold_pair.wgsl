@@ -1,10 +1,6 @@
 // Shares of two rows from memory into registers: neighbouring positions, whose 16-bit logits lie in the same words. Words
 // are read once for both.
 
-// Whether loads past the last class are branched around: where a load costs time rather than latency (CPUs). Elsewhere
-// they read the last class again, so that nothing stands between the loads.
-override SKIP_TAIL: bool = false;
-
 // The words, as they are in memory.
 // each BLOCK
 var<private> pair_BLOCK: vec4<u32>;
@@ -17,7 +13,7 @@ fn hold_pair(row_at: u32, first: u32) {
     if (all(pair_held == wanted)) { return; }
     pair_held = wanted;
     // each BLOCK
-    if (!SKIP_TAIL || block_classes(first, BLOCKu).x < class_count()) {
+    if (!ON_CPU || block_classes(first, BLOCKu).x < class_count()) {
         pair_BLOCK = load_words(row_at, block_classes(first, BLOCKu));
     }
     // end

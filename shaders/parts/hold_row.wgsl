@@ -1,16 +1,12 @@
 // A share of a row from memory into registers.
 
-// Whether loads past the last class are branched around: where a load costs time rather than latency (CPUs). Elsewhere
-// they read the last class again, so that nothing stands between the loads.
-override SKIP_TAIL: bool = false;
-
 // Loads: all of them before the first is used.
 fn hold(row_at: u32, first: u32) {
     // each BLOCK
     var words_BLOCK = vec4<u32>(NEGATIVE_INFINITY_BITS);
     if (is_whole(BLOCKu)) {
         words_BLOCK = load_whole(row_at, block_classes(first, BLOCKu));
-    } else if (!SKIP_TAIL || block_classes(first, BLOCKu).x < class_count()) {
+    } else if (!ON_CPU || block_classes(first, BLOCKu).x < class_count()) {
         words_BLOCK = load_four(row_at, block_classes(first, BLOCKu));
     }
     // end

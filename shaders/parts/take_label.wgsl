@@ -1,8 +1,8 @@
 // The label's own z, met on the way.
 
-fn take_target(before: Part, goal: Target, row_at: u32, z: vec4<f32>, classes: vec4<u32>) -> Part {
+fn take_target(before: Part, goal: Target, row_at: u32, z: vec4<f32>, first: u32, offsets: vec4<u32>) -> Part {
     var part = before;
-    let own = select(vec4<f32>(-STAND_IN), z, classes == vec4<u32>(goal.class_index));
+    let own = select(vec4<f32>(-STAND_IN), z, offsets == vec4<u32>(goal.class_index - first));
     part.label = max(part.label, highest_of(own));
     return part;
 }

@@ -1,6 +1,6 @@
 // Two labels: their shares are known beforehand.
 
-fn take_target(before: Part, goal: Target, row_at: u32, z: vec4<f32>, classes: vec4<u32>) -> Part {
+fn take_target(before: Part, goal: Target, row_at: u32, z: vec4<f32>, first: u32, offsets: vec4<u32>) -> Part {
     return before;
 }
 

@@ -27,6 +27,7 @@ fn words_in_all() -> u32 {
 }
 
 fn stage_in(group: vec3<u32>, lane: Lane) {
+    open_rows();
     let first = group_number(group) * TILE_SPAN + lane.index;
     let last = words_in_all() - 1u;
     // each BLOCK

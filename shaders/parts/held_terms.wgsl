@@ -1,0 +1,16 @@
+// Gradients of what is held, where that is the terms of the sum: losses of the label's term alone. Zeros where the row
+// does not count, for then its slopes are 0, and what is held is finite in any case; NaN where it is not finite.
+
+fn write_held(row_at: u32, first: u32, goal: Target, result: RowResult, s: Slopes) {
+    let others = s.others * relative_to(1.0, held_reference, result.reference);
+    let label_at = vec4<u32>(result.class_index - first);
+    // each BLOCK
+    let grads_BLOCK = select(held_BLOCK * others, vec4<f32>(s.at_label), block_offsets(BLOCKu) == label_at);
+    let words_BLOCK = select(bitcast<vec4<u32>>(grads_BLOCK), vec4<u32>(NAN_BITS), vec4<bool>(result.bad));
+    if (is_whole(BLOCKu)) {
+        store_whole(row_at, block_classes(first, BLOCKu), words_BLOCK);
+    } else {
+        store_four(row_at, block_classes(first, BLOCKu), words_BLOCK);
+    }
+    // end
+}
