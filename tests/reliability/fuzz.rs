@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use wgpu_cross_entropy::error::{BindError, PlanError};
 use wgpu_cross_entropy::{
     BinaryCrossEntropy, BinaryInputs, BinaryOptions, BinarySpec, ClassWeights, CrossEntropy, Dtype, Gpu,
-    Options, PosWeight, Reduction, SampleWeights, Shape, Spec, Targets, Validation, WeightScope, cpu,
+    Options, PosWeight, Reduction, SampleWeights, Scores, Shape, Spec, Targets, Validation, WeightScope, cpu,
 };
 
 /// Batches of a plan, at most, in the short run.
@@ -323,5 +323,47 @@ fn beyond_the_ends_of_f16_and_f32() {
             assert!(validation.passed(), "{}\n{validation}", gpu.describe());
             assert!(dtype == Dtype::F32 || got.logit_grads.contains(&-65504.0));
         }
+    }
+}
+
+/// Found by the fuzzer: an upstream gradient times a weight is flushed, and what it is multiplied by is large; the tolerance
+/// knew of flushes only where nothing follows.
+#[test]
+fn a_scale_whose_product_is_flushed() {
+    let spec = Spec {
+        z_loss: 1.0,
+        sample_weights: SampleWeights::PerRow,
+        reduction: Reduction::Sum,
+        ..Spec::default()
+    };
+    let mut batch = Batch::random(1, &spec, Shape::new(8, 6));
+    batch.logits.fill(1e6);
+    batch.sample_weights = Some(vec![1e-19; 8]);
+    batch.grad_out = Some(vec![1e-20; 8]);
+    for gpu in gpus() {
+        let options = Options { grad_out: true, ..Options::default() };
+        let (plan, got) = run_plan(gpu, &batch, &options, 0);
+        let validation = validated(&plan, &batch, &got);
+        assert!(validation.passed(), "{}\n{validation}", gpu.describe());
+    }
+}
+
+/// Found by the fuzzer: a focal power that is flushed before it is multiplied by a weight.
+#[test]
+fn a_focal_power_that_is_flushed() {
+    let spec = Spec {
+        scores: Scores::LogProbs,
+        focal_gamma: 2.0,
+        sample_weights: SampleWeights::PerRow,
+        reduction: Reduction::Sum,
+        ..Spec::default()
+    };
+    let mut batch = Batch::random(1, &spec, Shape::new(8, 6));
+    batch.logits.fill(-1e-19);
+    batch.sample_weights = Some(vec![100.0; 8]);
+    for gpu in gpus() {
+        let (plan, got) = run_plan(gpu, &batch, &Options::default(), 0);
+        let validation = validated(&plan, &batch, &got);
+        assert!(validation.passed(), "{}\n{validation}", gpu.describe());
     }
 }
