@@ -294,6 +294,16 @@ impl Copies {
     /// Copies half of `bytes`, which is read and written: in all, the bytes that a kernel moves. So a batch that fits a
     /// cache is compared with a copy that does.
     pub fn measure(&self, clock: &Clock, bytes: u64, testing: bool) -> Result<Ceiling, Failure> {
+        Ok(self.of(clock, bytes, testing)?.1)
+    }
+
+    /// The same, and what it takes to measure the best of them again.
+    pub fn of<'a>(
+        &'a self,
+        clock: &'a Clock,
+        bytes: u64,
+        testing: bool,
+    ) -> Result<(CopyRun<'a>, Ceiling), Failure> {
         let gpu = &clock.gpu;
         let limits = gpu.device.limits();
         // A whole number of vectors for every workgroup of every shape.
@@ -311,19 +321,17 @@ impl Copies {
                 wgpu::BindGroupEntry { binding: 1, resource: target.as_entire_binding() },
             ],
         });
-        let rate = |bytes: u64, took: Duration| bytes as f64 / took.as_secs_f64() / 1e9;
+        let mut run = CopyRun { clock, size, bind_group, best: [None, None] };
         let (mut copies, mut sum) = (Vec::new(), 0.0f64);
+        let mut most = [0.0f64; 2];
         for (shape, pipeline) in &self.shaders {
-            let groups = size / 16 / u64::from(shape.workgroup_size * shape.vectors);
-            let (x, y) = grid_of(groups, limits.max_compute_workgroups_per_dimension);
-            let took = median_run(testing, &|runs| {
-                clock.passes(runs, &|pass| {
-                    pass.set_pipeline(pipeline);
-                    pass.set_bind_group(0, &bind_group, &[]);
-                    pass.dispatch_workgroups(x, y, 1);
-                })
-            })?;
-            let rate = rate(shape.moved() * size, took);
+            let took = median_run(testing, &|runs| run.passes(shape, pipeline, runs))?;
+            let rate = run.rate(shape, took);
+            let which = usize::from(shape.sums);
+            if rate > most[which] {
+                most[which] = rate;
+                run.best[which] = Some((*shape, pipeline));
+            }
             match shape.sums {
                 true => sum = sum.max(rate),
                 false => copies.push((*shape, rate)),
@@ -332,7 +340,44 @@ impl Copies {
         let took = median_run(testing, &|runs| {
             clock.commands(runs, &|encoder| encoder.copy_buffer_to_buffer(&source, 0, &target, 0, size))
         })?;
-        Ok(Ceiling { copies, sum, buffer_to_buffer: rate(2 * size, took) })
+        let buffer_to_buffer = (2 * size) as f64 / took.as_secs_f64() / 1e9;
+        Ok((run, Ceiling { copies, sum, buffer_to_buffer }))
+    }
+}
+
+/// The copies of one size.
+pub struct CopyRun<'a> {
+    clock: &'a Clock,
+    size: u64,
+    bind_group: wgpu::BindGroup,
+    /// The best that copies, and the best that sums.
+    best: [Option<(CopyShape, &'a wgpu::ComputePipeline)>; 2],
+}
+
+impl CopyRun<'_> {
+    fn passes(
+        &self,
+        shape: &CopyShape,
+        pipeline: &wgpu::ComputePipeline,
+        runs: u64,
+    ) -> Result<Took, Failure> {
+        let groups = self.size / 16 / u64::from(shape.workgroup_size * shape.vectors);
+        let (x, y) = grid_of(groups, self.clock.gpu.device.limits().max_compute_workgroups_per_dimension);
+        self.clock.passes(runs, &|pass| {
+            pass.set_pipeline(pipeline);
+            pass.set_bind_group(0, &self.bind_group, &[]);
+            pass.dispatch_workgroups(x, y, 1);
+        })
+    }
+
+    fn rate(&self, shape: &CopyShape, took: Duration) -> f64 {
+        (shape.moved() * self.size) as f64 / took.as_secs_f64() / 1e9
+    }
+
+    /// GB/s of the best again, of the copies or the sums.
+    pub fn again(&self, sums: bool) -> Result<f64, Failure> {
+        let (shape, pipeline) = self.best[usize::from(sums)].ok_or("no copy was measured")?;
+        Ok(self.rate(&shape, sample(&|runs| self.passes(&shape, pipeline, runs))?))
     }
 }
 
@@ -391,8 +436,20 @@ pub fn median_run(
     for _ in 0..5 {
         samples.push(measure(runs)?.best().div_f64(runs as f64));
     }
-    samples.sort();
-    Ok(samples[samples.len() / 2])
+    Ok(median(samples, Duration::cmp))
+}
+
+/// The one in the middle.
+pub fn median<T: Copy>(mut samples: Vec<T>, order: impl FnMut(&T, &T) -> std::cmp::Ordering) -> T {
+    samples.sort_by(order);
+    samples[samples.len() / 2]
+}
+
+/// A run's time by one sample of at least 10 ms.
+pub fn sample(measure: &dyn Fn(u64) -> Result<Took, Failure>) -> Result<Duration, Failure> {
+    let once = measure(1)?.wall.as_secs_f64();
+    let runs = (LONG_ENOUGH.as_secs_f64() / once.max(1e-6)).ceil().clamp(1.0, PASSES as f64) as u64;
+    Ok(measure(runs)?.best().div_f64(runs as f64))
 }
 
 /// A wall-clock time that says something: waking up after a submission takes tenths of a millisecond.

@@ -6,6 +6,9 @@
 //! cargo bench --bench report -- --out FOLDER                    # also report.json, report.svg and report.png
 //! cargo bench --bench report -- --json                          # the last line is JSON
 //! cargo bench --bench report -- --search                        # every strategy and workgroup size, against the table's
+//! cargo bench --bench report -- --shape x1000 --kernel cross_entropy --dtype f32      # of that name
+//! cargo bench --bench report -- --shape 512x3000                # a shape of one's own
+//! cargo bench --bench report -- --strategy streaming --workgroup-size 64      # not the table's choice
 //! cargo bench --bench report -- --linear                        # time a logit, at eight times the rows
 //! cargo bench --bench report -- --compare a.json b.json         # several GPUs side by side
 //! ```
@@ -33,7 +36,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use data::{Case, Data, at_most, name_of};
-use measure::{CHECKED_LOGITS, CPU_LOGITS, Ceiling, Clock, Copies, Failure, median_run, run, strategy_of};
+use measure::{
+    CHECKED_LOGITS, CPU_LOGITS, Clock, Copies, CopyRun, Failure, median, median_run, run, strategy_of,
+};
 use results::{Machine, Report, Row};
 use support::{Kernel, Ready};
 use wgpu_cross_entropy::wgsl::{Stage, Strategy};
@@ -41,6 +46,10 @@ use wgpu_cross_entropy::{DeviceOptions, Dtype, Gpu, Options, Shape};
 
 /// The most logits of a batch with `--quick`.
 const QUICK_LOGITS: u64 = 1 << 20;
+/// How often the strategies that are not far behind are timed in a search.
+const SEARCH_TURNS: u32 = 12;
+/// How often the best copy is timed, and after it the kernel.
+const TURNS: u32 = 9;
 
 /// What the command line asks for.
 #[derive(Default)]
@@ -53,6 +62,10 @@ struct Wanted {
     linear: bool,
     compare: Vec<PathBuf>,
     shape: Option<String>,
+    kernel: Option<String>,
+    dtype: Option<String>,
+    /// Other than the table's.
+    options: Options,
     /// Not by `cargo bench`: nothing is timed.
     testing: bool,
 }
@@ -68,6 +81,13 @@ impl Wanted {
                 Long("adapter") => wanted.adapter = Some(parser.value()?.string()?),
                 Long("out") => wanted.out = Some(parser.value()?.into()),
                 Long("shape") => wanted.shape = Some(parser.value()?.string()?),
+                Long("kernel") => wanted.kernel = Some(parser.value()?.string()?),
+                Long("dtype") => wanted.dtype = Some(parser.value()?.string()?),
+                Long("strategy") => {
+                    wanted.options.strategy = Some(strategy_named(&parser.value()?.string()?)?)
+                }
+                Long("workgroup-size") => wanted.options.workgroup_size = Some(parser.value()?.parse()?),
+                Long("threads-a-row") => wanted.options.threads_a_row = Some(parser.value()?.parse()?),
                 Long("quick") => wanted.quick = true,
                 Long("json") => wanted.json = true,
                 Long("search") => wanted.search = true,
@@ -81,6 +101,12 @@ impl Wanted {
             }
         }
         Ok(wanted)
+    }
+
+    /// Whether a kernel is asked for, where any is named.
+    fn takes(&self, kernel: Which, dtype: Dtype) -> bool {
+        self.kernel.as_ref().is_none_or(|name| name == kernel.name())
+            && self.dtype.as_ref().is_none_or(|name| *name == dtype_name(dtype))
     }
 }
 
@@ -114,7 +140,7 @@ fn report() -> Result<ExitCode, Box<dyn Error>> {
         Bench { clock: Clock::new(&gpu), copies: Copies::new(&gpu)?, gpu, wanted, failures: Vec::new() };
     println!("{}", bench.gpu.describe());
     match &bench.wanted {
-        Wanted { search: true, .. } => bench.search(),
+        Wanted { search: true, .. } => bench.search()?,
         Wanted { linear: true, .. } => bench.linear(),
         _ => bench.tabulate()?,
     }
@@ -149,9 +175,13 @@ impl Bench {
             most = most.min(measure::TEST_LOGITS);
         }
         let mut cases = data::distinct(|case| at_most(case.shape, most));
-        cases.retain(|(_, shape)| {
-            self.wanted.shape.as_ref().is_none_or(|wanted| name_of(shape).contains(wanted))
-        });
+        let Some(wanted) = &self.wanted.shape else { return cases };
+        cases.retain(|(_, shape)| name_of(shape).contains(wanted));
+        if cases.is_empty()
+            && let Some(shape) = shape_named(wanted)
+        {
+            cases.push((&ASKED, at_most(shape, most)));
+        }
         cases
     }
 
@@ -166,10 +196,13 @@ impl Bench {
             }
             // Once a shape, between its kernels: a shared machine changes from second to second.
             let bytes = data::traffic(&shape, 8, 8);
-            let ceiling = self.copies.measure(&self.clock, bytes, self.wanted.testing)?;
+            let (copy, ceiling) = self.copies.of(&self.clock, bytes, self.wanted.testing)?;
             best_copy = best_copy.max(ceiling.best_shader());
             for (kernel, dtype) in kernels(&shape) {
-                match self.row(kernel, dtype, shape, &ceiling) {
+                if !self.wanted.takes(kernel, dtype) {
+                    continue;
+                }
+                match self.row(kernel, dtype, shape, &copy) {
                     Ok(row) => {
                         println!("{row}");
                         rows.push(row);
@@ -198,26 +231,31 @@ impl Bench {
         Ok(())
     }
 
-    fn row(&self, kernel: Which, dtype: Dtype, shape: Shape, ceiling: &Ceiling) -> Result<Row, Failure> {
-        let options = Options { dtype, ..Options::default() };
+    /// In turns with the best copy, and its share is the median of those of the turns: a shared machine changes from second
+    /// to second. What only reads is held against what only reads.
+    fn row(&self, kernel: Which, dtype: Dtype, shape: Shape, copy: &CopyRun<'_>) -> Result<Row, Failure> {
+        let options = Options { dtype, ..self.wanted.options };
         let ready = self.prepare(kernel, &options, shape)?;
-        let took = median_run(self.wanted.testing, &|runs| {
-            self.clock.passes(runs, &|pass| ready.timed.encode(pass))
-        })?;
-        let bytes = kernel.bytes(dtype, &shape);
-        let gbps = bytes as f64 / took.as_secs_f64() / 1e9;
+        let passes = |runs| self.clock.passes(runs, &|pass| ready.timed.encode(pass));
+        let bytes = kernel.bytes(dtype, &shape) as f64;
+        passes(1)?;
+        let mut turns = Vec::new();
+        for _ in 0..if self.wanted.testing { 1 } else { TURNS } {
+            let copied = copy.again(kernel == Which::Forward)?;
+            let took = measure::sample(&passes)?.as_secs_f64();
+            turns.push((took, bytes / took / 1e9 / copied));
+        }
+        let took = median(turns.clone(), |a, b| a.0.total_cmp(&b.0)).0;
         Ok(Row {
             kernel: kernel.name().into(),
             shape: name_of(&shape),
             rows: shape.rows,
             classes: shape.classes,
-            dtype: format!("{dtype:?}").to_lowercase(),
+            dtype: dtype_name(dtype),
             strategy: strategy_of(&ready.config, kernel.stage()),
-            ms: took.as_secs_f64() * 1e3,
-            gbps,
-            // What only reads is held against what only reads.
-            ceiling_fraction: gbps
-                / if kernel == Which::Forward { ceiling.sum } else { ceiling.best_shader() },
+            ms: took * 1e3,
+            gbps: bytes / took / 1e9,
+            ceiling_fraction: median(turns, |a, b| a.1.total_cmp(&b.1)).1,
             dispatches: ready.timed.dispatches(),
         })
     }
@@ -302,57 +340,51 @@ impl Bench {
         Ok(least)
     }
 
-    /// Every strategy, workgroup size and number of threads a row that takes the shape, against the table's choice.
-    fn search(&mut self) {
-        println!("{:>16} {:<34} {:>9} {:>8} {:>7}", "shape", "strategy", "ms", "GB/s", "of best");
-        let mut worst = (1.0f64, String::new());
+    /// Every strategy, workgroup size and number of threads a row that takes the shape, against the table's choice: in turns,
+    /// by the median of their shares of the copy right before.
+    fn search(&mut self) -> Result<(), Failure> {
+        println!("{:>16} {:<34} {:>8} {:>7}", "shape", "strategy", "ceiling", "of best");
+        let mut worst = (1.0f64, String::from("no shape"));
         for (_, shape) in self.cases() {
-            let candidates = candidates();
-            // In turns, several times over, and the least of each: a shared machine changes from second to second.
-            let mut found: Vec<(String, f64, Ready)> = Vec::new();
-            for options in &candidates {
+            let (copy, _) = self.copies.of(&self.clock, data::traffic(&shape, 8, 8), self.wanted.testing)?;
+            let mut found: Vec<Candidate> = Vec::new();
+            for options in &candidates() {
                 match self.prepare(Which::Fused, options, shape) {
-                    Ok(ready) => {
-                        let mut name = strategy_of(&ready.config, Stage::CrossEntropy);
-                        if options.strategy.is_none() {
-                            name = format!("table: {name}");
-                        }
-                        if !found.iter().any(|(other, _, _)| *other == name) {
-                            found.push((name, f64::INFINITY, ready));
-                        }
-                    }
+                    // The table's comes first.
+                    Ok(ready) if found.iter().any(|other| other.is(&ready)) => {}
+                    Ok(ready) => found.push(Candidate::new(ready, options.strategy.is_none())),
                     Err(error) if is_refusal(error.as_ref()) => {}
                     Err(error) => self.failures.push(format!("{} {options:?}: {error}", name_of(&shape))),
                 }
             }
-            for turn in 0..3 {
-                for (_, best, ready) in &mut found {
-                    // Far behind after the first turn is out of the race.
-                    if turn > 0 && *best > 3.0 {
+            let bytes = Which::Fused.bytes(Dtype::F32, &shape) as f64;
+            for turn in 0..if self.wanted.testing { 1 } else { SEARCH_TURNS } {
+                let most = found.iter().map(Candidate::share).fold(0.0, f64::max);
+                for candidate in &mut found {
+                    // Who is far behind is out of the race: sooner, if far.
+                    if turn > 2 && candidate.share() * (1.0 + 0.6 / f64::from(turn)) < most {
                         continue;
                     }
-                    let took =
-                        median_run(true, &|runs| self.clock.passes(runs, &|pass| ready.timed.encode(pass)));
-                    if let Ok(took) = took {
-                        *best = best.min(took.as_secs_f64());
-                    }
+                    let copied = copy.again(false)?;
+                    let timed = &candidate.ready.timed;
+                    let took = measure::sample(&|runs| self.clock.passes(runs, &|pass| timed.encode(pass)))?;
+                    candidate.shares.push(bytes / took.as_secs_f64() / 1e9 / copied);
                 }
             }
-            found.sort_by(|a, b| a.1.total_cmp(&b.1));
-            let Some(least) = found.first().map(|(_, best, _)| *best) else { continue };
-            let bytes = Which::Fused.bytes(Dtype::F32, &shape) as f64;
-            for (number, (name, best, _)) in found.iter().enumerate() {
-                let ours = name.starts_with("table");
-                if ours && least / best < worst.0 {
-                    worst = (least / best, name_of(&shape));
+            found.sort_by(|a, b| b.share().total_cmp(&a.share()));
+            let Some(most) = found.first().map(Candidate::share) else { continue };
+            for (number, candidate) in found.iter().enumerate() {
+                let share = candidate.share();
+                if candidate.ours && share / most < worst.0 {
+                    worst = (share / most, name_of(&shape));
                 }
-                if number < 5 || ours {
+                if number < 5 || candidate.ours {
                     println!(
-                        "{:>16} {name:<34} {:>9.3} {:>8.2} {:>6.0}%",
+                        "{:>16} {:<34} {:>7.0}% {:>6.0}%",
                         name_of(&shape),
-                        best * 1e3,
-                        bytes / best / 1e9,
-                        100.0 * least / best
+                        candidate.name,
+                        100.0 * share,
+                        100.0 * share / most
                     );
                 }
             }
@@ -362,6 +394,57 @@ impl Bench {
             100.0 * worst.0,
             worst.1
         );
+        Ok(())
+    }
+}
+
+/// What a search has found of a way to go about a shape.
+struct Candidate {
+    name: String,
+    /// Whether it is the table's choice.
+    ours: bool,
+    ready: Ready,
+    /// Of the copy, turn by turn.
+    shares: Vec<f64>,
+}
+
+impl Candidate {
+    fn new(ready: Ready, ours: bool) -> Self {
+        let name = strategy_of(&ready.config, Stage::CrossEntropy);
+        let name = if ours { format!("table: {name}") } else { name };
+        Self { name, ours, ready, shares: Vec::new() }
+    }
+
+    fn is(&self, other: &Ready) -> bool {
+        self.ready.config.variant() == other.config.variant()
+    }
+
+    fn share(&self) -> f64 {
+        match self.shares.is_empty() {
+            true => 0.0,
+            false => median(self.shares.clone(), f64::total_cmp),
+        }
+    }
+}
+
+fn strategy_named(name: &str) -> Result<Strategy, String> {
+    let named = |strategy: &Strategy| format!("{strategy:?}").eq_ignore_ascii_case(name);
+    let names = || Strategy::ALL.map(|strategy| format!("{strategy:?}").to_lowercase()).join(", ");
+    Strategy::ALL.into_iter().find(named).ok_or_else(|| format!("{name} is no strategy: {}", names()))
+}
+
+/// A shape that is not of the list.
+static ASKED: Case = Case { shape: Shape::new(0, 0), why: "as asked" };
+
+/// `rows x classes` or `outer x classes x inner`, as they are printed.
+fn shape_named(name: &str) -> Option<Shape> {
+    let numbers: Vec<u32> = name.split('x').map(|number| number.parse().ok()).collect::<Option<_>>()?;
+    match numbers[..] {
+        [rows, classes] if rows > 0 && classes > 0 => Some(Shape::new(rows, classes)),
+        [outer, classes, inner] if outer > 0 && classes > 0 && inner > 0 => {
+            Some(Shape::class_first(outer, classes, inner))
+        }
+        _ => None,
     }
 }
 
@@ -392,6 +475,10 @@ fn candidates() -> Vec<Options> {
         }
     }
     all
+}
+
+fn dtype_name(dtype: Dtype) -> String {
+    format!("{dtype:?}").to_lowercase()
 }
 
 /// The kernels that read logits.
