@@ -121,10 +121,14 @@ fn main() -> ExitCode {
 }
 
 fn report() -> Result<ExitCode, Box<dyn Error>> {
-    let wanted = Wanted::parse()?;
+    let mut wanted = Wanted::parse()?;
     if !wanted.compare.is_empty() {
         results::compare(&wanted.compare)?;
         return Ok(ExitCode::SUCCESS);
+    }
+    let scratch = std::env::temp_dir().join(format!("wgpu-cross-entropy-report-{}", std::process::id()));
+    if wanted.testing && wanted.out.is_none() {
+        wanted.out = Some(scratch.clone());
     }
     let options = DeviceOptions { adapter_name: wanted.adapter.clone(), ..DeviceOptions::default() };
     let gpu = match Gpu::new_blocking(&options) {
@@ -142,8 +146,16 @@ fn report() -> Result<ExitCode, Box<dyn Error>> {
     match &bench.wanted {
         Wanted { search: true, .. } => bench.search()?,
         Wanted { linear: true, .. } => bench.linear(),
+        Wanted { testing: true, out: Some(folder), .. } => {
+            // What was written can be read again, and compared.
+            let file = folder.join("report.json");
+            bench.tabulate()?;
+            results::compare(&[file.clone(), file])?;
+        }
         _ => bench.tabulate()?,
     }
+    // There only where this run made it.
+    let _ = std::fs::remove_dir_all(scratch);
     for failure in &bench.failures {
         eprintln!("FAILED {failure}");
     }
