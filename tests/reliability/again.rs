@@ -136,7 +136,10 @@ fn digests_of_adapters() {
         let text = digest(source(stage, &trainer.plan.config().variant_of(stage)).text.as_bytes());
         let (name, got) = (gpu.describe(), digest(&trainer.bytes()));
         match DIGESTS.iter().find(|(adapter, of, _)| *adapter == name && *of == text) {
-            Some((.., want)) => assert_eq!(got, *want, "{name}: {got:#x}"),
+            Some((.., want)) => {
+                assert_eq!(got, *want, "{name}: {got:#x}");
+                println!("again: {name}: {got:#018x}, as it was");
+            }
             None => println!("again: not known: (\"{name}\", {text:#x}, {got:#x}),"),
         }
     }

@@ -134,6 +134,11 @@ fn a_self_check_leaves_the_plan_alone() {
         let before = state();
         assert!(plan.self_check_blocking(device, queue, &SMALL).unwrap().passed());
         assert!(state() == before, "{}", gpu.describe());
+        println!(
+            "{}: {} bytes of table as they were, and history and telemetry",
+            gpu.describe(),
+            before.2.len()
+        );
     }
 }
 
@@ -402,6 +407,7 @@ fn a_live_check_never_waits() {
         let seen: Vec<(u64, u64)> = reports.iter().map(|report| (report.step, report.left_out)).collect();
         assert_eq!(seen, [(0, 3), (5, 3)], "{}", gpu.describe());
         assert!(reports.iter().all(|report| report.validation.passed()));
+        println!("{}: 6 steps, 2 checks reported, 3 left out, 1 dropped", gpu.describe());
         // A buffer that cannot be copied from is named.
         let secret = gpu.device.create_buffer(&wgpu::BufferDescriptor {
             label: None,

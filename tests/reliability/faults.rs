@@ -174,6 +174,8 @@ fn a_shader_that_does_not_compile() {
             match CrossEntropy::with_config(&gpu.device, edited) {
                 Err(PlanError::Compile { kernel: "loss_total/rows.wgsl", message }) => {
                     assert!(message.contains(said), "{message}");
+                    let first = message.lines().find(|line| line.contains(said)).unwrap_or_default();
+                    println!("{}: loss_total/rows.wgsl: {}", gpu.describe(), first.trim());
                 }
                 other => panic!("{:?}", other.map(|_| ())),
             }
@@ -352,6 +354,7 @@ fn errors_stay_out_of_the_callers_device() {
         let caught = pollster::block_on(scope.pop());
         assert!(caught.is_none(), "{}: {caught:?}", own.describe());
         assert_eq!(called.load(Ordering::Relaxed), 0, "{:?}", messages.lock().unwrap());
+        println!("{}: 6 calls failed, 0 errors reached the caller's scope or handler", own.describe());
         // The caller's own mistakes still reach the caller's own handler, from here and from another thread.
         let mistake = || {
             own.device.create_buffer(&wgpu::BufferDescriptor {

@@ -162,6 +162,7 @@ fn nothing_to_train_on() {
                 },
             ),
         ];
+        println!("{}: {} batches", gpu.describe(), batches.len());
         for (name, batch) in batches {
             let batch = batch.without_grad_out();
             let plan = CrossEntropy::new(device, &batch.spec, batch.shape, &Options::default()).unwrap();

@@ -139,5 +139,6 @@ fn threads_that_read_at_once_get_what_they_read() {
                 });
             }
         });
+        println!("{}: 4 threads read 200 times each", gpu.describe());
     }
 }
