@@ -6,6 +6,7 @@ use burn::backend::Dispatch;
 use burn::config::Config;
 use burn::module::{Module, RunningState};
 use burn::tensor::{DType, Device, Int, Tensor};
+use wgpu_cross_entropy::kernels::TOTALS_SIZE;
 use wgpu_cross_entropy::{Denominator, Dtype, Reduction, Shape, Spec, Targets, Totals, sample_weights_len};
 
 use crate::ops::CrossEntropyBackend;
@@ -84,7 +85,9 @@ impl Computed {
     /// `[classes]`, where the spec has class weights: those of this batch. Reads them back.
     pub fn class_weights(&self, classes: usize) -> Vec<f32> {
         let words = self.table.clone().into_data();
-        words.iter::<i32>().skip(16).take(classes).map(|word| f32::from_bits(word as u32)).collect()
+        // The totals come first.
+        let weights = words.iter::<i32>().skip((TOTALS_SIZE / 4) as usize).take(classes);
+        weights.map(|word| f32::from_bits(word as u32)).collect()
     }
 }
 

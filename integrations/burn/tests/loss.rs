@@ -12,8 +12,8 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData, read_sync};
 use burn_cubecl::CubeBackend;
 use wgpu_cross_entropy_burn::wgpu_cross_entropy::{
-    Answer, ClassWeights, CountsOver, Denominator, Dtype, Inputs, LiveCounts, Reduction, SampleWeights,
-    Shape, Spec, Targets, WeightScheme, compare, cpu,
+    Answer, ClassWeights, CostMatrix, CountsOver, Denominator, Dtype, Inputs, LiveCounts, LogitBias,
+    Reduction, SampleWeights, Shape, Spec, Targets, WeightScheme, compare, cpu,
 };
 use wgpu_cross_entropy_burn::{
     CrossEntropyBackend, CrossEntropyLoss, CrossEntropyLossConfig, Extras, LossError, Request,
@@ -73,10 +73,26 @@ fn assert_agrees(spec: &Spec, inputs: &Inputs<'_>, loss: Tensor<1>, grads: Vec<f
 fn the_oracle_agrees() {
     let weights: Vec<f32> = (0..CLASSES).map(|class| 0.25 + class as f32).collect();
     let base = Spec { sample_weights: SampleWeights::PerRow, ..Spec::default() };
+    // Errors between neighbours cost less; the diagonal is free.
+    let costs = (0..CLASSES * CLASSES).map(|i| (i / CLASSES).abs_diff(i % CLASSES) as f32 / 4.0).collect();
+    let costs = CostMatrix::from_true_predicted(CLASSES as u32, costs).expect("sound costs");
+    let bias: Vec<f32> = (0..CLASSES).map(|class| 0.1 * class as f32 - 0.5).collect();
+    let prior = LogitBias::LogPrior { tau: 1.5, smoothing: 1.0 };
     let specs = [
         base.clone(),
         Spec { class_weights: ClassWeights::Given(weights), label_smoothing: 0.1, ..base.clone() },
         Spec { class_weights: WeightScheme::Balanced.into(), ignore_index: Some(3), ..base.clone() },
+        Spec { cost_matrix: Some(costs.clone()), cost_gather: false, cost_lambda: 0.5, ..base.clone() },
+        Spec { cost_matrix: Some(costs), cost_gather: true, ..base.clone() },
+        Spec { z_loss: 0.01, ..base.clone() },
+        Spec { logit_bias: prior.clone(), ..base.clone() },
+        Spec {
+            logit_bias: prior,
+            class_weights: WeightScheme::Balanced.into(),
+            z_loss: 0.01,
+            ..base.clone()
+        },
+        Spec { logit_bias: LogitBias::Given(bias), logit_scale: 0.5, ..base.clone() },
         Spec { focal_gamma: 2.0, reduction: Reduction::Sum, ..base },
     ];
     for device in devices() {

@@ -1,4 +1,4 @@
-//! Burn's metrics, a line an epoch. (With the feature `tui`, on a terminal, burn's own screen is shown.)
+//! Burn's metrics, a line an epoch. (burn's own screen is its feature `tui`.)
 
 use std::collections::BTreeMap;
 
@@ -67,9 +67,7 @@ impl TrainingProgressLogger for Lines {
     fn update_split(&mut self, _items: usize) {}
     fn end_split(&mut self) {}
     fn end(&mut self) {}
-    fn log_event_training(&mut self, event: String) {
-        eprintln!("{}: {event}", self.label);
-    }
+    fn log_event_training(&mut self, _event: String) {}
 }
 
 impl MetricsRenderer for Lines {
