@@ -191,8 +191,10 @@ fn bench() -> Result<ExitCode, Failure> {
         }
         if let (Some(burn), Some(ours), Some(inside)) = (of(Which::Burn), ours, of(Which::OursInBurn)) {
             let (alone, inside) = (burn / ours, burn / inside);
+            let host = found.iter().find(|found| found.which == Which::Burn).map_or(0.0, |burn| burn.host_ms);
             println!(
-                "{name}: burn takes {alone:.1} times our plan's time, {inside:.1} times ours inside burn"
+                "{name}: burn takes {alone:.1} times our plan's time, {inside:.1} times ours inside burn; its host {:.0} % of it",
+                100.0 * host / burn
             );
             if least.as_ref().is_none_or(|(least, ..)| alone < *least) {
                 least = Some((alone, inside, name));
