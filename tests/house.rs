@@ -73,3 +73,24 @@ fn every_shader_says_what_it_does_in_its_first_line() {
     }
     assert!(shaders > STEMS.len(), "only {shaders} shaders were found");
 }
+
+/// The page's snippets are compiled as tests of that package's docs, which takes all of burn; a check of its example takes
+/// less, and is in CI.
+#[test]
+fn the_snippets_for_burn_are_those_of_its_example() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path));
+    // The published package has the page, and not the example.
+    let Ok(example) = read("integrations/burn/examples/snippets.rs") else { return };
+    let page = read("docs/burn.md").expect("the page");
+    let example: Vec<&str> = example.lines().map(|line| line.strip_prefix("    ").unwrap_or(line)).collect();
+    let mut snippets = 0;
+    for block in page.split("```rust").skip(1) {
+        let (_, code) = block.split_once('\n').expect("a line after the fence");
+        let code = code.split("```").next().unwrap_or_default();
+        let lines: Vec<&str> = code.lines().map(|line| line.strip_prefix("# ").unwrap_or(line)).collect();
+        let found = example.windows(lines.len()).any(|part| part == lines);
+        assert!(found, "this snippet of docs/burn.md is not in the example:\n{code}");
+        snippets += 1;
+    }
+    assert!(snippets > 0, "docs/burn.md has no snippets");
+}
