@@ -202,11 +202,13 @@ impl Softmax {
         // The top class is exactly 1.
         let e: Vec<f64> = z.iter().map(|x| (x - reference).exp()).collect();
         let (mut of, sum) = Probabilities::normalized(&e);
+        // Of the others' sum: of a row that is certain, 1 and that sum are 1 again.
+        let log_sum = of.minus_log_p[top];
         for j in (0..z.len()).filter(|&j| j != top) {
             // The exponential may be 0 where its logarithm is still a number.
-            of.minus_log_p[j] = (reference - z[j]) + sum.ln();
+            of.minus_log_p[j] = (reference - z[j]) + log_sum;
         }
-        Self { reference, sum, lse: reference + sum.ln(), of }
+        Self { reference, sum, lse: reference + log_sum, of }
     }
 
     fn stats(&self) -> RowStats {

@@ -367,3 +367,20 @@ fn a_focal_power_that_is_flushed() {
         assert!(validation.passed(), "{}\n{validation}", gpu.describe());
     }
 }
+
+/// Found by the fuzzer: the oracle's log-sum-exp of a row that is certain was 0 where the others' sum is below `f64`'s
+/// epsilon, and a z-loss vanished from the label's gradient.
+#[test]
+fn a_z_loss_of_a_certain_row() {
+    let spec = Spec { z_loss: 0.01, reduction: Reduction::Sum, ..Spec::default() };
+    let mut batch = Batch::random(1, &spec, Shape::new(6, 3));
+    batch.labels.fill(0);
+    for row in batch.logits.chunks_mut(3) {
+        row.copy_from_slice(&[0.0, f32::NEG_INFINITY, -44.0]);
+    }
+    for gpu in gpus() {
+        let (plan, got) = run_plan(gpu, &batch, &Options::default(), 0);
+        let validation = validated(&plan, &batch, &got);
+        assert!(validation.passed(), "{}\n{validation}", gpu.describe());
+    }
+}
