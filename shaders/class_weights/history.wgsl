@@ -57,7 +57,9 @@ fn main(@builtin(local_invocation_index) index: u32) {
         history[STEPS + 1u] += select(0u, 1u, steps == 0u);
         history[WEIGHT] = select(bitcast<u32>(weight), 0u, CUMULATIVE);
     }
-    for (var class_index = index; class_index < params.classes; class_index += WORKGROUP_SIZE) {
+    // As far everywhere: see `count_at` in `weights.wgsl`.
+    for (var class_index = index; class_index - index < params.classes; class_index += WORKGROUP_SIZE) {
+        if (class_index >= params.classes) { continue; }
         let count = class_counts[class_index];
         if (CUMULATIVE) {
             counted[class_index] = add_batch(class_index, count);

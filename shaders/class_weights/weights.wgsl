@@ -36,10 +36,12 @@ const LARGEST_BITS: u32 = 0x7f7fffffu;
 
 var<workgroup> words_of: array<vec4<u32>, WORKGROUP_SIZE>;
 
-// A count as a word that orders as counts do, 0 where a class has no rows: a mass that is not above 0, or no number.
+// A count as a word that orders as counts do, 0 where a class has no rows: a mass that is not above 0, or no number. And
+// behind the last class: all invocations walk as far as the first, for one driver (llvmpipe's GL, Mesa 22.3.6) loses what an
+// invocation found in a loop that its neighbours stay in.
 fn count_at(class_index: u32) -> u32 {
-    let word = class_counts[class_index];
-    return select(word, 0u, FLOAT_COUNTS && word > LARGEST_BITS);
+    let word = class_counts[min(class_index, params.classes - 1u)];
+    return select(word, 0u, class_index >= params.classes || (FLOAT_COUNTS && word > LARGEST_BITS));
 }
 
 fn number_of(word: u32) -> f32 {
@@ -94,7 +96,7 @@ fn median_count(present: u32, index: u32) -> f32 {
     for (var bit = 0u; bit < 32u; bit++) {
         let candidate = value | (0x80000000u >> bit);
         var below = 0u;
-        for (var class_index = index; class_index < params.classes; class_index += WORKGROUP_SIZE) {
+        for (var class_index = index; class_index - index < params.classes; class_index += WORKGROUP_SIZE) {
             let count = count_at(class_index);
             below += select(0u, 1u, count > 0u && count < candidate);
         }
@@ -103,7 +105,7 @@ fn median_count(present: u32, index: u32) -> f32 {
     }
     var at_most = 0u;
     var next = 0xffffffffu;
-    for (var class_index = index; class_index < params.classes; class_index += WORKGROUP_SIZE) {
+    for (var class_index = index; class_index - index < params.classes; class_index += WORKGROUP_SIZE) {
         let count = count_at(class_index);
         at_most += select(0u, 1u, count > 0u && count <= value);
         if (count > value) { next = min(next, count); }
@@ -126,7 +128,7 @@ fn main(@builtin(local_invocation_index) index: u32) {
     var whole = vec4<u32>(0u);
     var sum = 0.0;
     var least_count = 0xffffffffu;
-    for (var class_index = index; class_index < params.classes; class_index += WORKGROUP_SIZE) {
+    for (var class_index = index; class_index - index < params.classes; class_index += WORKGROUP_SIZE) {
         let count = count_at(class_index);
         let low = whole.x + count;
         whole = vec4<u32>(low, whole.y + select(0u, 1u, low < whole.x), whole.z + select(0u, 1u, count > 0u), 0u);
@@ -149,7 +151,7 @@ fn main(@builtin(local_invocation_index) index: u32) {
             // Without rows it is not used.
             least = number_of(least_word(least_count, index)) + COUNT_SMOOTHING;
             var shares = 0.0;
-            for (var class_index = index; class_index < params.classes; class_index += WORKGROUP_SIZE) {
+            for (var class_index = index; class_index - index < params.classes; class_index += WORKGROUP_SIZE) {
                 let count = count_at(class_index);
                 let n = number_of(count) + COUNT_SMOOTHING;
                 if (count > 0u) {
@@ -163,7 +165,7 @@ fn main(@builtin(local_invocation_index) index: u32) {
     }
 
     let prior_sum = unsmoothed + PRIOR_SMOOTHING * f32(params.classes);
-    for (var class_index = index; class_index < params.classes; class_index += WORKGROUP_SIZE) {
+    for (var class_index = index; class_index - index < params.classes; class_index += WORKGROUP_SIZE) {
         let count = count_at(class_index);
         if (WRITES_WEIGHTS) {
             let n = number_of(count) + COUNT_SMOOTHING;
@@ -180,9 +182,9 @@ fn main(@builtin(local_invocation_index) index: u32) {
                 }
                 weight = clamp(weight, MIN_WEIGHT, MAX_WEIGHT);
             }
-            table.values[class_index] = weight;
+            if (class_index < params.classes) { table.values[class_index] = weight; }
         }
-        if (WRITES_BIAS) {
+        if (WRITES_BIAS && class_index < params.classes) {
             table.values[params.classes + class_index] = TAU * log_share(number_of(count) + PRIOR_SMOOTHING, prior_sum);
         }
     }

@@ -21,8 +21,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 use wgpu_cross_entropy::error::{BindError, PlanError};
 use wgpu_cross_entropy::{
-    BinaryCrossEntropy, BinaryInputs, BinaryOptions, BinarySpec, ClassWeights, CrossEntropy, Dtype, Gpu,
-    Options, PosWeight, Reduction, SampleWeights, Scores, Shape, Spec, Targets, Validation, WeightScope, cpu,
+    BinaryCrossEntropy, BinaryInputs, BinaryOptions, BinarySpec, ClassWeights, CountsOver, CrossEntropy,
+    Dtype, Gpu, LiveCounts, LogitBias, Options, PosWeight, Reduction, SampleWeights, Scores, Shape, Spec,
+    Targets, Validation, WeightScheme, WeightScope, cpu,
 };
 
 /// Batches of a plan, at most, in the short run.
@@ -382,5 +383,33 @@ fn a_z_loss_of_a_certain_row() {
         let (plan, got) = run_plan(gpu, &batch, &Options::default(), 0);
         let validation = validated(&plan, &batch, &got);
         assert!(validation.passed(), "{}\n{validation}", gpu.describe());
+    }
+}
+
+/// Found by the fuzzer: of more classes than a workgroup has invocations, llvmpipe's GL gave a weight of 0 to those whose
+/// invocation left the loop before its neighbours.
+#[test]
+fn weights_of_more_classes_than_a_workgroup() {
+    let prior = LogitBias::LogPrior { tau: 1.0, smoothing: 1.0 };
+    for gpu in gpus() {
+        for over in [CountsOver::Batch, CountsOver::Ema { momentum: 0.5 }, CountsOver::Cumulative] {
+            for scheme in [WeightScheme::Balanced, WeightScheme::EffectiveNumber(0.999)] {
+                for (targets, classes) in
+                    [(Targets::Labels, 257), (Targets::Soft, 300), (Targets::Labels, 511)]
+                {
+                    let spec = Spec {
+                        targets,
+                        class_weights: scheme.into(),
+                        logit_bias: prior.clone(),
+                        live_counts: LiveCounts { over, ..LiveCounts::default() },
+                        ..Spec::default()
+                    };
+                    let batch = Batch::random(3, &spec, Shape::new(34, classes));
+                    let (plan, got) = run_plan(gpu, &batch, &Options::default(), 0);
+                    let validation = validated(&plan, &batch, &got);
+                    assert!(validation.passed(), "{}: {spec:?}\n{validation}", gpu.describe());
+                }
+            }
+        }
     }
 }
