@@ -4,7 +4,7 @@ use wgpu_cross_entropy::{Output, Shape};
 
 use crate::measure::Failure;
 
-/// How far gradients may be off, of the largest: some hundred roundings.
+/// How far gradients may be off, of the largest, before sums over classes are counted: some hundred roundings.
 const GRADS: f64 = 1e-5;
 /// How far the loss may be off, of itself, before sums over rows are counted.
 const LOSS: f64 = 1e-5;
@@ -41,15 +41,16 @@ impl Errors {
     /// # Errors
     /// The distance and the bound.
     pub fn check(&self, shape: &Shape) -> Result<(), Failure> {
-        // Added up in `f32` one after the other, so many losses are off by at most this share. The weights, by whose sum
-        // gradients are divided, are whole numbers: their sum is exact in any order.
-        let sum = f64::from(shape.rows) * f64::from(f32::EPSILON) / 2.0;
+        // Added up in `f32` one after the other, so many losses, or terms of a softmax, are off by at most this share. The
+        // weights, by whose sum gradients are divided, are whole numbers: their sum is exact in any order.
+        let of_sum = |terms: u32| f64::from(terms) * f64::from(f32::EPSILON) / 2.0;
+        let (loss, grads) = (LOSS + of_sum(shape.rows), GRADS + of_sum(shape.classes));
         let refused = |what, off: f64, bound: f64| {
             Err(format!("{what} is off by {off:.1e} of the oracle's; rounding explains {bound:.1e}").into())
         };
         match (self.loss, self.grads) {
-            (off, _) if off > LOSS + sum => refused("the loss", off, LOSS + sum),
-            (_, off) if off > GRADS => refused("a gradient", off, GRADS),
+            (off, _) if off > loss => refused("the loss", off, loss),
+            (_, off) if off > grads => refused("a gradient", off, grads),
             _ => Ok(()),
         }
     }

@@ -50,8 +50,6 @@ const MOST_ROUNDS: usize = 51;
 const LONG_ENOUGH: Duration = Duration::from_secs(2);
 /// Untimed steps after the one that is checked: a tuner may look at a key more than once.
 const WARM: usize = 2;
-/// How many times our time burn's step is to take at least.
-const TARGET: f64 = 12.0;
 
 /// What the command line asks for.
 #[derive(Default)]
@@ -202,9 +200,7 @@ fn bench() -> Result<ExitCode, Failure> {
         }
     }
     if let Some((alone, inside, name)) = least {
-        println!(
-            "the least: {alone:.1} times our plan's ({inside:.1} times ours inside burn) at {name}; the target is {TARGET}"
-        );
+        println!("the least: {alone:.1} times our plan's ({inside:.1} times ours inside burn) at {name}");
     }
     println!("{} tensors were read back by our loss", wgpu_cross_entropy_burn::read_backs());
     let report = Report { machine: Machine::of(&gpu), ceiling_gbps: best_copy, rows };

@@ -10,7 +10,7 @@ use wgpu_cross_entropy::kernels::TOTALS_SIZE;
 use wgpu_cross_entropy::{Denominator, Dtype, Reduction, Shape, Spec, Targets, Totals, sample_weights_len};
 
 use crate::ops::CrossEntropyBackend;
-use crate::request::{LossError, Request, finite, momentum, storage};
+use crate::request::{LossError, Request, finite, kept_len, storage};
 
 /// Configuration of a [`CrossEntropyLoss`]; saves and loads as burn's do.
 #[derive(Config, Debug)]
@@ -28,10 +28,10 @@ impl CrossEntropyLossConfig {
     /// Makes the module, with no batch seen.
     pub fn init(&self, device: &Device) -> CrossEntropyLoss {
         let spec = finite(self.spec.clone());
-        let moving = momentum(&spec)
-            .map(|_| RunningState::new(Tensor::zeros([self.classes + 1], (device, DType::F32))));
+        let counts = kept_len(&spec, self.classes)
+            .map(|len| RunningState::new(Tensor::zeros([len], (device, DType::F32))));
         CrossEntropyLoss {
-            moving,
+            counts,
             spec: Arc::new(spec),
             classes: self.classes,
             class_first: self.class_first,
@@ -41,12 +41,13 @@ impl CrossEntropyLossConfig {
 
 /// Cross-entropy by the kernels of `wgpu-cross-entropy`, on burn's device and buffers.
 ///
-/// The moving counts of [`CountsOver::Ema`](wgpu_cross_entropy::CountsOver) are state of the module: they are in its records.
+/// Counts over many batches ([`CountsOver`](wgpu_cross_entropy::CountsOver)) are state of the module: they are in its records.
 /// Each call on a device with autodiff moves them on; without autodiff, in validation, they stay as they are.
 #[derive(Module, Debug)]
 pub struct CrossEntropyLoss {
-    /// `[classes + 1]`: the moving counts of each class, not bias-corrected, and the weight that they have.
-    pub moving: Option<RunningState<Tensor<1>>>,
+    /// `Ema`: `[classes + 1]`, the moving counts of each class, not bias-corrected, and the weight that they have.
+    /// `Cumulative`: `[8 classes]`, each class's sum in digits of 16 bits, the lowest first, four of them behind the point.
+    pub counts: Option<RunningState<Tensor<1>>>,
     /// What is computed.
     #[module(skip)]
     pub spec: Arc<Spec>,
@@ -118,11 +119,7 @@ impl CrossEntropyLoss {
         targets: Tensor<L, Int>,
         extras: Extras,
     ) -> Result<Computed, LossError> {
-        let dims = logits.dims();
-        let labels: Vec<usize> = match self.class_first {
-            true => dims.iter().enumerate().filter(|(at, _)| *at != 1).map(|(_, &dim)| dim).collect(),
-            false => dims[..D - 1].to_vec(),
-        };
+        let labels = self.targets_shape(&logits.dims());
         if self.spec.targets != Targets::Labels {
             return Err(LossError::Unexpected { name: "targets of labels" });
         }
@@ -156,6 +153,38 @@ impl CrossEntropyLoss {
         self.run(logits, labels, probs, extras)
     }
 
+    /// The same for two labels a row (mixup, cutmix), in the shape of the logits without the classes, and the share of the
+    /// first, from 0 to 1: `[Targets::TwoHot]`.
+    ///
+    /// # Errors
+    /// [`LossError`] names what does not fit.
+    pub fn compute_two_hot<const D: usize, const L: usize>(
+        &self,
+        logits: Tensor<D>,
+        targets: Tensor<L, Int>,
+        second_targets: Tensor<L, Int>,
+        share: Tensor<L>,
+        extras: Extras,
+    ) -> Result<Computed, LossError> {
+        if self.spec.targets != Targets::TwoHot {
+            return Err(LossError::Unexpected { name: "second targets" });
+        }
+        let expected = self.targets_shape(&logits.dims());
+        check("targets", &targets.dims(), &expected)?;
+        check("second_targets", &second_targets.dims(), &expected)?;
+        check("share", &share.dims(), &expected)?;
+        let rows = expected.iter().product::<usize>();
+        let flat = |targets: Tensor<L, Int>| targets.reshape([rows]).cast(DType::I32);
+        let labels = Tensor::cat(vec![flat(targets), flat(second_targets)], 0);
+        self.run(logits, labels, share.reshape([rows]).cast(DType::F32), extras)
+    }
+
+    /// The shape of logits without the classes.
+    fn targets_shape(&self, dims: &[usize]) -> Vec<usize> {
+        let classes_at = if self.class_first { 1 } else { dims.len() - 1 };
+        dims.iter().enumerate().filter(|(at, _)| *at != classes_at).map(|(_, &dim)| dim).collect()
+    }
+
     fn run<const D: usize>(
         &self,
         logits: Tensor<D>,
@@ -185,8 +214,8 @@ impl CrossEntropyLoss {
         let sample_weights = given("sample_weights", len.is_some(), extras.sample_weights, need, &device)?;
         let wanted = self.spec.reduction == Reduction::Mean(Denominator::External);
         let external = given("external_denominator", wanted, extras.external_denominator, 1, &device)?;
-        let moving = match &self.moving {
-            Some(moving) => moving.value_sync().to_device(&device),
+        let counts = match &self.counts {
+            Some(counts) => counts.value_sync().to_device(&device),
             None => Tensor::empty([1], (&device, DType::F32)),
         };
         let (loss, table, _, moved) = <Dispatch as CrossEntropyBackend>::cross_entropy_forward(
@@ -195,14 +224,14 @@ impl CrossEntropyLoss {
             probs.into_dispatch(),
             sample_weights.into_dispatch(),
             external.into_dispatch(),
-            moving.into_dispatch(),
+            counts.into_dispatch(),
             request,
         );
         // As with burn's own running statistics, a validation step leaves them as they are.
-        if let Some(moving) = self.moving.as_ref().filter(|_| device.is_autodiff()) {
-            moving.update(Tensor::from_dispatch(moved));
+        if let Some(counts) = self.counts.as_ref().filter(|_| device.is_autodiff()) {
+            counts.update(Tensor::from_dispatch(moved));
             // A record takes the value, not the update that waits for it.
-            moving.value_sync();
+            counts.value_sync();
         }
         Ok(Computed { loss: Tensor::from_dispatch(loss), table: Tensor::from_dispatch(table) })
     }

@@ -16,9 +16,10 @@ use crate::request::Request;
 
 /// Losses first, gradients when they are asked for. What a batch lacks is a tensor of one element.
 ///
-/// Shapes: `logits` and `probs` in the layout of the request's shape, dense; `labels` `[rows]`, `i32`; `sample_weights` as
-/// the spec says; `external` and `moving` `[1]` and `[classes + 1]`, `f32`. Results: the loss, `[1]` or `[rows]`; the table,
-/// `[words]`, `i32`; what backward needs, `[rows, 8]` words as `f32`; the new moving counts.
+/// Shapes: `logits` and `probs` in the layout of the request's shape, dense; `labels` `[rows]`, `i32`, and of two labels a row
+/// `[2 rows]`, the first ones first, with their shares `[rows]` for `probs`; `sample_weights` as the spec says; `external`
+/// `[1]` and `counts`, those kept from batch to batch, `f32`. Results: the loss, `[1]` or `[rows]`; the table, `[words]`,
+/// `i32`; what backward needs, `[rows, 8]` words as `f32`; the new counts.
 #[backend_extension(Autodiff, Cube, Fusion, Flex: cfg(feature = "flex"))]
 pub trait CrossEntropyBackend: Backend {
     /// Counts, weights, denominator, losses.
@@ -29,7 +30,7 @@ pub trait CrossEntropyBackend: Backend {
         probs: FloatTensor<Self>,
         sample_weights: FloatTensor<Self>,
         external: FloatTensor<Self>,
-        moving: FloatTensor<Self>,
+        counts: FloatTensor<Self>,
         request: Request,
     ) -> (FloatTensor<Self>, IntTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
@@ -54,7 +55,7 @@ fn forward_specs(
     _probs: &TensorSpec,
     _sample_weights: &TensorSpec,
     _external: &TensorSpec,
-    moving: &TensorSpec,
+    counts: &TensorSpec,
     request: &Request,
 ) -> Specs {
     let rows = request.shape.rows as usize;
@@ -62,7 +63,7 @@ fn forward_specs(
         TensorSpec::new(Shape::new([request.losses()]), DType::F32),
         TensorSpec::new(Shape::new([request.table_words()]), DType::I32),
         TensorSpec::new(Shape::new([rows, 8]), DType::F32),
-        moving.clone(),
+        counts.clone(),
     )
 }
 
@@ -85,13 +86,13 @@ impl CrossEntropyBackend for CubeBackend {
         probs: FloatTensor<Self>,
         sample_weights: FloatTensor<Self>,
         external: FloatTensor<Self>,
-        moving: FloatTensor<Self>,
+        counts: FloatTensor<Self>,
         request: Request,
     ) -> (FloatTensor<Self>, IntTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         match Recipe::of(&logits.client, &request) {
-            Some(recipe) => recipe.forward(logits, labels, probs, sample_weights, external, moving),
+            Some(recipe) => recipe.forward(logits, labels, probs, sample_weights, external, counts),
             None => {
-                oracle::forward::<Self>(logits, labels, probs, sample_weights, external, moving, &request)
+                oracle::forward::<Self>(logits, labels, probs, sample_weights, external, counts, &request)
             }
         }
     }
@@ -120,10 +121,10 @@ impl CrossEntropyBackend for burn::backend::Flex {
         probs: FloatTensor<Self>,
         sample_weights: FloatTensor<Self>,
         external: FloatTensor<Self>,
-        moving: FloatTensor<Self>,
+        counts: FloatTensor<Self>,
         request: Request,
     ) -> (FloatTensor<Self>, IntTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        oracle::forward::<Self>(logits, labels, probs, sample_weights, external, moving, &request)
+        oracle::forward::<Self>(logits, labels, probs, sample_weights, external, counts, &request)
     }
 
     fn cross_entropy_backward(
@@ -174,18 +175,18 @@ impl<B: CrossEntropyBackend, C: CheckpointStrategy> CrossEntropyBackend for Auto
         probs: FloatTensor<Self>,
         sample_weights: FloatTensor<Self>,
         external: FloatTensor<Self>,
-        moving: FloatTensor<Self>,
+        counts: FloatTensor<Self>,
         request: Request,
     ) -> (FloatTensor<Self>, IntTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let (logits, node) = logits.into_parts();
         let probs = probs.into_primitive();
-        let (loss, table, row_stats, moving) = B::cross_entropy_forward(
+        let (loss, table, row_stats, counts) = B::cross_entropy_forward(
             logits.clone(),
             labels.clone(),
             probs.clone(),
             sample_weights.into_primitive(),
             external.into_primitive(),
-            moving.into_primitive(),
+            counts.into_primitive(),
             request.clone(),
         );
         let loss = match CrossEntropyBackward.prepare::<C>([node]).compute_bound().stateful() {
@@ -195,7 +196,7 @@ impl<B: CrossEntropyBackend, C: CheckpointStrategy> CrossEntropyBackend for Auto
             }
             OpsKind::UnTracked(prepared) => prepared.finish(loss),
         };
-        (loss, table, <FloatTensor<Self>>::new(row_stats), <FloatTensor<Self>>::new(moving))
+        (loss, table, <FloatTensor<Self>>::new(row_stats), <FloatTensor<Self>>::new(counts))
     }
 
     /// Not itself differentiable.

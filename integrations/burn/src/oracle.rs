@@ -7,10 +7,11 @@ use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, TensorData, read_sync};
 use wgpu_cross_entropy::kernels::{TableLayout, TotalsWords};
 use wgpu_cross_entropy::{
-    ClassWeights, Inputs, LiveCounts, LogitBias, Output, Reduction, Spec, Totals, cpu, sample_weights_len,
+    ClassWeights, CountsOver, Inputs, LiveCounts, LogitBias, Output, Reduction, Spec, Targets, Totals, cpu,
+    sample_weights_len,
 };
 
-use crate::request::Request;
+use crate::request::{DIGITS, Request};
 
 static READ_BACKS: AtomicU64 = AtomicU64::new(0);
 
@@ -52,11 +53,19 @@ struct Batch {
 
 impl Batch {
     fn inputs(&self, spec: &Spec, request: &Request) -> Inputs<'_> {
-        let soft = spec.targets == wgpu_cross_entropy::Targets::Soft;
+        let soft = spec.targets == Targets::Soft;
+        let two_hot = spec.targets == Targets::TwoHot;
+        // Of two labels a row the first ones come first.
+        let (labels, second) = match two_hot {
+            true => self.labels.split_at(self.labels.len() / 2),
+            false => (&self.labels[..], &[][..]),
+        };
         let external = spec.reduction == Reduction::Mean(wgpu_cross_entropy::Denominator::External);
         Inputs {
             logits: &self.logits,
-            labels: if soft { &[] } else { &self.labels },
+            labels: if soft { &[] } else { labels },
+            second_labels: two_hot.then_some(second),
+            mix: two_hot.then_some(&self.probs[..]),
             target_probs: soft.then_some(&self.probs[..]),
             sample_weights: sample_weights_len(spec, &request.shape).map(|_| &self.sample_weights[..]),
             external_denominator: external.then_some(self.external),
@@ -79,7 +88,7 @@ pub(crate) fn forward<B: Backend>(
     probs: FloatTensor<B>,
     sample_weights: FloatTensor<B>,
     external: FloatTensor<B>,
-    moving: FloatTensor<B>,
+    counts: FloatTensor<B>,
     request: &Request,
 ) -> (FloatTensor<B>, IntTensor<B>, FloatTensor<B>, FloatTensor<B>) {
     let device = logits.device();
@@ -90,11 +99,11 @@ pub(crate) fn forward<B: Backend>(
         sample_weights: floats::<B>(sample_weights),
         external: floats::<B>(external).first().copied().unwrap_or(1.0),
     };
-    let mut moving = floats::<B>(moving);
+    let mut kept_counts = floats::<B>(counts);
     let mut spec = Spec::clone(&request.spec);
-    if let Some(momentum) = request.momentum() {
-        let counts = counts(&spec, request, &batch);
-        spec = with_counts(spec, &counts, momentum, &mut moving);
+    if request.kept_len().is_some() {
+        let of_batch = batch_counts(&spec, request, &batch);
+        spec = with_counts(spec, &of_batch, &mut kept_counts);
     }
     let want = answer(&spec, request, &batch.inputs(&spec, request));
     let rows = request.shape.rows as usize;
@@ -112,7 +121,7 @@ pub(crate) fn forward<B: Backend>(
         float::<B>(losses, [request.losses()], &device),
         int::<B>(table(&spec, request, &want), &device),
         float::<B>(kept, [rows, 8], &device),
-        float::<B>(moving.clone(), [moving.len()], &device),
+        float::<B>(kept_counts.clone(), [kept_counts.len()], &device),
     )
 }
 
@@ -161,7 +170,7 @@ pub(crate) fn backward<B: Backend>(
 }
 
 /// The batch's counts, in rows or in mass.
-fn counts(spec: &Spec, request: &Request, batch: &Batch) -> Vec<f64> {
+fn batch_counts(spec: &Spec, request: &Request, batch: &Batch) -> Vec<f64> {
     let inputs = batch.inputs(spec, request);
     match spec.counts_are_mass() {
         true => cpu::class_mass(spec, &request.shape, &inputs),
@@ -172,20 +181,42 @@ fn counts(spec: &Spec, request: &Request, batch: &Batch) -> Vec<f64> {
     }
 }
 
-/// Takes a batch's counts into the moving ones; the spec with what follows from them in the place of its live values.
-fn with_counts(mut spec: Spec, counts: &[f64], momentum: f32, moving: &mut [f32]) -> Spec {
+/// Takes a batch's counts into the moving averages; what the weights are made of.
+fn moved(counts: &[f64], momentum: f32, kept: &mut [f32]) -> Vec<f64> {
     let m = f64::from(momentum);
-    let (last, averages) = match moving.split_last_mut() {
-        Some(split) => split,
-        None => return spec,
-    };
+    let Some((last, averages)) = kept.split_last_mut() else { return Vec::new() };
     *last = (m * f64::from(*last) + (1.0 - m)) as f32;
     let weight = f64::from(*last);
-    let mut counted = Vec::with_capacity(counts.len());
-    for (average, count) in averages.iter_mut().zip(counts) {
+    let averages = averages.iter_mut().zip(counts).map(|(average, count)| {
         *average = (m * f64::from(*average) + (1.0 - m) * count) as f32;
-        counted.push(f64::from(*average) / weight);
-    }
+        f64::from(*average) / weight
+    });
+    averages.collect()
+}
+
+/// Takes a batch's counts into the sums over all batches, 64 bits before the point and 64 behind it.
+fn summed(counts: &[f64], mass: bool, kept: &mut [f32]) -> Vec<f64> {
+    let one = (1u128 << 64) as f64;
+    let sums = kept.chunks_exact_mut(DIGITS).zip(counts).map(|(digits, count)| {
+        let before = digits.iter().rev().fold(0u128, |sum, digit| (sum << 16) | *digit as u128);
+        // A batch's mass is an `f32`.
+        let count = if mass { f64::from(*count as f32) } else { *count };
+        let sum = before.wrapping_add((count * one) as i128 as u128);
+        for (at, digit) in digits.iter_mut().enumerate() {
+            *digit = ((sum >> (16 * at)) & 0xffff) as f32;
+        }
+        sum as i128 as f64 / one
+    });
+    sums.collect()
+}
+
+/// Takes a batch's counts into those kept; the spec with what follows from them in the place of its live values.
+fn with_counts(mut spec: Spec, counts: &[f64], kept: &mut [f32]) -> Spec {
+    let counted = match spec.live_counts.over {
+        CountsOver::Ema { momentum } => moved(counts, momentum, kept),
+        CountsOver::Cumulative => summed(counts, spec.counts_are_mass(), kept),
+        CountsOver::Batch => return spec,
+    };
     let values = cpu::ClassValues::new(&spec, &counted);
     let narrow = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
     if let (ClassWeights::Live(_), Some(weights)) = (&spec.class_weights, values.class_weights) {

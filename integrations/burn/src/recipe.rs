@@ -21,7 +21,7 @@ use cubecl::{CubeKernel, PrecompiledSource};
 use wgpu_cross_entropy::kernels::TableLayout;
 use wgpu_cross_entropy::wgsl::Embedding;
 use wgpu_cross_entropy::{
-    Capabilities, Config, FlowDispatch, Params, Reduction, Slot, Targets, Visits, flow,
+    Capabilities, Config, CountsOver, FlowDispatch, Params, Reduction, Slot, Targets, Visits, flow,
 };
 
 use crate::request::Request;
@@ -33,8 +33,10 @@ pub(crate) struct Recipe {
     config: Config,
     forward: Steps,
     backward: Steps,
-    /// `[classes + 1]` moving counts and their weight into a history, and out of it.
+    /// What is kept from batch to batch into a history, and out of it.
     history: Option<[Text; 2]>,
+    /// Two labels and a share, into three words a row.
+    two_hot: Option<Text>,
     grad_scale: Text,
     table: Vec<u8>,
 }
@@ -104,9 +106,10 @@ impl Recipe {
             return None;
         }
         let backward = forward.split_off(forward.len() - 1);
-        let classes = request.shape.classes;
+        let (over, classes) = (request.spec.live_counts.over, request.shape.classes);
         Some(Self {
-            history: request.momentum().map(|_| [history_text(classes, true), history_text(classes, false)]),
+            history: request.kept_len().map(|_| [true, false].map(|load| history_text(over, classes, load))),
+            two_hot: (request.spec.targets == Targets::TwoHot).then(|| two_hot_text(request.shape.rows)),
             grad_scale: grad_scale_text(),
             table: TableLayout::new(&request.spec, &request.shape).initial(&request.spec),
             request: request.clone(),
@@ -124,7 +127,7 @@ impl Recipe {
         probs: CubeTensor,
         sample_weights: CubeTensor,
         external: CubeTensor,
-        moving: CubeTensor,
+        counts: CubeTensor,
     ) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
         let (client, device) = (logits.client.clone(), logits.device.clone());
         let tensor = |handle: Handle, shape: Shape, dtype| {
@@ -134,18 +137,18 @@ impl Recipe {
         handles.insert(Slot::SampleWeights, into_contiguous(sample_weights).handle);
         handles.insert(Slot::ExternalDenominator, into_contiguous(external).handle);
         handles.insert(Slot::Table, client.create_from_slice(&self.table));
-        let moving = into_contiguous(moving);
-        let (moving_shape, mut moving) = (moving.meta.shape().clone(), moving.handle);
+        let counts = into_contiguous(counts);
+        let (counts_shape, mut counts) = (counts.meta.shape().clone(), counts.handle);
         if let Some([load, _]) = &self.history {
             let history = client.empty(Slot::History.size(&self.config) as usize);
-            load.launch(&client, (1, 1), [&moving, &history]);
+            load.launch(&client, (1, 1), [&counts, &history]);
             handles.insert(Slot::History, history);
         }
         self.launch(&client, &self.forward, &mut handles);
-        if let Some([_, store]) = &self.history {
+        if let Some(([_, store], len)) = self.history.as_ref().zip(self.request.kept_len()) {
             // The caller's own stays as it is: a step may be repeated.
-            moving = client.empty((self.request.shape.classes as usize + 1) * 4);
-            store.launch(&client, (1, 1), [&moving, &handles[&Slot::History]]);
+            counts = client.empty(len * 4);
+            store.launch(&client, (1, 1), [&counts, &handles[&Slot::History]]);
         }
         let rows = self.request.shape.rows as usize;
         let table = handles[&Slot::Table].clone();
@@ -158,7 +161,7 @@ impl Recipe {
             tensor(loss, Shape::new([self.request.losses()]), DType::F32),
             tensor(table, Shape::new([self.table.len() / 4]), DType::I32),
             tensor(handles[&Slot::RowStats].clone(), Shape::new([rows, 8]), DType::F32),
-            tensor(moving, moving_shape, DType::F32),
+            tensor(counts, counts_shape, DType::F32),
         )
     }
 
@@ -189,11 +192,19 @@ impl Recipe {
     }
 
     fn inputs(&self, logits: CubeTensor, labels: CubeTensor, probs: CubeTensor) -> BTreeMap<Slot, Handle> {
-        let targets = if self.request.spec.targets == Targets::Soft { probs } else { labels };
-        BTreeMap::from([
-            (Slot::Logits, into_contiguous(logits).handle),
-            (Slot::Targets, into_contiguous(targets).handle),
-        ])
+        let client = logits.client.clone();
+        let targets = match (self.request.spec.targets, &self.two_hot) {
+            (Targets::TwoHot, Some(pack)) => {
+                let (labels, share) = (into_contiguous(labels).handle, into_contiguous(probs).handle);
+                let rows = self.request.shape.rows;
+                let packed = client.empty(rows as usize * 12);
+                pack.launch(&client, (rows.div_ceil(64).min(PACKING_GROUPS), 1), [&labels, &share, &packed]);
+                packed
+            }
+            (Targets::Soft, _) => into_contiguous(probs).handle,
+            _ => into_contiguous(labels).handle,
+        };
+        BTreeMap::from([(Slot::Logits, into_contiguous(logits).handle), (Slot::Targets, targets)])
     }
 
     /// Queues dispatches in order; makes the buffers that are not there yet.
@@ -308,23 +319,58 @@ impl CubeKernel for Text {
     }
 }
 
-/// Moving counts into a history, or out of it: the words of `wgpu_cross_entropy::CountHistory`, as bits.
-fn history_text(classes: u32, load: bool) -> Text {
-    let (moving, weight) = ("history[16u + i]", "history[10u]");
-    let line = |history: &str, kept: &str| match load {
-        true => format!("{history} = {kept};"),
-        false => format!("{kept} = {history};"),
+/// Workgroups that pack labels, at most; each takes several rows then.
+const PACKING_GROUPS: u32 = 4096;
+
+/// `[2 rows]` labels, the first ones first, and `[rows]` shares, as the kernels take them.
+fn two_hot_text(rows: u32) -> Text {
+    Text::new(&format!(
+        "@group(0) @binding(0) var<storage, read_write> labels: array<u32>;
+@group(0) @binding(1) var<storage, read_write> share: array<u32>;
+@group(0) @binding(2) var<storage, read_write> packed: array<u32>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {{
+    for (var row = id.x; row < {rows}u; row += 64u * groups.x) {{
+        packed[3u * row] = labels[row];
+        packed[3u * row + 1u] = labels[{rows}u + row];
+        packed[3u * row + 2u] = share[row];
+    }}
+}}
+"
+    ))
+}
+
+/// What is kept into a history, or out of it: the words of `wgpu_cross_entropy::CountHistory`. Moving counts as bits; of
+/// sums the halves of each word, as numbers that `f32` holds exactly.
+fn history_text(over: CountsOver, classes: u32, load: bool) -> Text {
+    let sums = over == CountsOver::Cumulative;
+    let words = if sums { 4 * classes } else { classes };
+    let class = match (sums, load) {
+        (true, true) => {
+            "history[16u + i] = u32(bitcast<f32>(kept[2u * i])) | (u32(bitcast<f32>(kept[2u * i + 1u])) << 16u);"
+        }
+        (true, false) => {
+            "kept[2u * i] = bitcast<u32>(f32(history[16u + i] & 0xffffu)); \
+             kept[2u * i + 1u] = bitcast<u32>(f32(history[16u + i] >> 16u));"
+        }
+        (false, true) => "history[16u + i] = kept[i];",
+        (false, false) => "kept[i] = history[16u + i];",
     };
-    let class = line(moving, "kept[i]");
     let header = if load { "history[8u] = 0u; history[9u] = 0u;" } else { "" };
-    let weight = line(weight, &format!("kept[{classes}u]"));
+    let weight = match (sums, load) {
+        (true, true) => "history[10u] = 0u;".to_owned(),
+        (true, false) => String::new(),
+        (false, true) => format!("history[10u] = kept[{classes}u];"),
+        (false, false) => format!("kept[{classes}u] = history[10u];"),
+    };
     Text::new(&format!(
         "@group(0) @binding(0) var<storage, read_write> kept: array<u32>;
 @group(0) @binding(1) var<storage, read_write> history: array<u32>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(local_invocation_index) index: u32) {{
-    for (var i = index; i < {classes}u; i += 64u) {{ {class} }}
+    for (var i = index; i < {words}u; i += 64u) {{ {class} }}
     if (index == 0u) {{ {header} {weight} }}
 }}
 "

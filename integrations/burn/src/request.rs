@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::DType;
 use wgpu_cross_entropy::error::PlanError;
 use wgpu_cross_entropy::{
-    Capabilities, ClassWeights, Config, CountsOver, Dtype, Options, Reduction, Shape, Spec, Targets,
+    Capabilities, ClassWeights, Config, CountsOver, Dtype, Options, Reduction, Shape, Spec,
 };
 
 /// What a loss of one batch is: passed along with its tensors.
@@ -25,16 +25,6 @@ impl Request {
     /// # Errors
     /// [`LossError`] says what does not fit.
     pub fn new(spec: Arc<Spec>, shape: Shape, dtype: Dtype) -> Result<Self, LossError> {
-        if spec.targets == Targets::TwoHot {
-            return Err(LossError::Unsupported { what: "targets", got: "TwoHot", instead: "Soft" });
-        }
-        if spec.live_counts.over == CountsOver::Cumulative {
-            return Err(LossError::Unsupported {
-                what: "live_counts.over",
-                got: "Cumulative",
-                instead: "Ema",
-            });
-        }
         let request = Self { spec, shape, dtype };
         request.config(Capabilities::default())?;
         Ok(request)
@@ -61,16 +51,20 @@ impl Request {
         wgpu_cross_entropy::kernels::TableLayout::new(&self.spec, &self.shape).size() as usize / 4
     }
 
-    /// The momentum of moving counts, where there are any.
-    pub(crate) fn momentum(&self) -> Option<f32> {
-        momentum(&self.spec)
+    /// Numbers that are kept from batch to batch, where there are any.
+    pub(crate) fn kept_len(&self) -> Option<usize> {
+        kept_len(&self.spec, self.shape.classes as usize)
     }
 }
 
-/// The momentum of a spec's moving counts, where it keeps any.
-pub(crate) fn momentum(spec: &Spec) -> Option<f32> {
+/// Digits of a sum over all batches, 16 bits each: what `f32` holds exactly.
+pub(crate) const DIGITS: usize = 8;
+
+/// Numbers that a spec keeps from batch to batch: moving counts and their weight, or the digits of sums.
+pub(crate) fn kept_len(spec: &Spec, classes: usize) -> Option<usize> {
     match spec.live_counts.over {
-        CountsOver::Ema { momentum } if spec.needs_counts() => Some(momentum),
+        CountsOver::Ema { .. } if spec.needs_counts() => Some(classes + 1),
+        CountsOver::Cumulative if spec.needs_counts() => Some(DIGITS * classes),
         _ => None,
     }
 }
@@ -131,15 +125,5 @@ pub enum LossError {
     Unexpected {
         /// The tensor.
         name: &'static str,
-    },
-    /// Something that the crate has and this package does not.
-    #[error("{what} is {got}, which is not served here; {instead} is")]
-    Unsupported {
-        /// The field.
-        what: &'static str,
-        /// Its value.
-        got: &'static str,
-        /// What may do instead.
-        instead: &'static str,
     },
 }

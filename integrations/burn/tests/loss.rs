@@ -212,22 +212,70 @@ fn soft_targets_and_losses_a_row() {
     }
 }
 
-/// Three batches of a moving average, a validation step and a record in between: the weights are the oracle's.
 #[test]
-fn moving_counts_are_state() {
-    let live_counts = LiveCounts { over: CountsOver::Ema { momentum: 0.75 }, ..LiveCounts::default() };
-    let spec = Spec { class_weights: WeightScheme::Balanced.into(), live_counts, ..Spec::default() };
+fn two_labels_a_row() {
+    for device in devices() {
+        let spec = Spec {
+            targets: Targets::TwoHot,
+            class_weights: WeightScheme::Balanced.into(),
+            ..Spec::default()
+        };
+        let x = of(logits(), [2, ROWS / 2, CLASSES], &device).require_grad();
+        let (first, second) = (labels(), labels().iter().rev().copied().collect::<Vec<i32>>());
+        let share: Vec<f32> = (0..ROWS).map(|i| (i % 5) as f32 / 4.0).collect();
+        let of_labels = |labels: &[i32]| ints(labels.to_vec(), &device).reshape([2, ROWS / 2]);
+        let computed = module(spec.clone(), &device).compute_two_hot(
+            x.clone(),
+            of_labels(&first),
+            of_labels(&second),
+            of(share.clone(), [2, ROWS / 2], &device),
+            Extras::default(),
+        );
+        let loss = computed.expect("a sound batch").loss;
+        let grads = floats(x.grad(&loss.backward()).expect("tracked"));
+        let x = logits();
+        let inputs = Inputs {
+            logits: &x,
+            labels: &first,
+            second_labels: Some(&second),
+            mix: Some(&share),
+            ..Inputs::default()
+        };
+        assert_agrees(&spec, &inputs, loss, grads);
+    }
+}
+
+/// Three batches, a validation step and a record in between: the weights are the oracle's.
+#[test]
+fn counts_over_batches_are_state() {
+    let averages = CountsOver::Ema { momentum: 0.75 };
+    for (over, sample_weighted) in
+        [(averages, false), (averages, true), (CountsOver::Cumulative, false), (CountsOver::Cumulative, true)]
+    {
+        let live_counts = LiveCounts { over, sample_weighted };
+        let sample_weights = if sample_weighted { SampleWeights::PerRow } else { SampleWeights::None };
+        let class_weights = WeightScheme::Balanced.into();
+        assert_counts_are_state(&Spec { class_weights, live_counts, sample_weights, ..Spec::default() });
+    }
+}
+
+fn assert_counts_are_state(spec: &Spec) {
     for device in devices() {
         let mut loss = module(spec.clone(), &device);
         let mut state = cpu::CountState::new(spec.live_counts.over, CLASSES as u32);
         for batch in 0..3 {
             let (x, y) = (logits(), labels().iter().map(|y| (y * (batch + 1)) % 12).collect::<Vec<i32>>());
-            let inputs = Inputs { logits: &x, labels: &y, ..Inputs::default() };
+            let s = (spec.sample_weights != SampleWeights::None).then(sample_weights);
+            let inputs = Inputs { logits: &x, labels: &y, sample_weights: s.as_deref(), ..Inputs::default() };
             let shape = Shape::new(ROWS as u32, CLASSES as u32);
-            let want = cpu::compute_next(&spec, &shape, &inputs, &mut state).expect("sound inputs");
+            let extras = |device: &Device| Extras {
+                sample_weights: s.clone().map(|s| of(s, [ROWS], device)),
+                ..Extras::default()
+            };
+            let want = cpu::compute_next(spec, &shape, &inputs, &mut state).expect("sound inputs");
             let tensor = of(x.clone(), [ROWS, CLASSES], &device);
             let computed =
-                loss.compute(tensor, ints(y.clone(), &device), Extras::default()).expect("a sound batch");
+                loss.compute(tensor, ints(y.clone(), &device), extras(&device)).expect("a sound batch");
             let weights = computed.class_weights(CLASSES);
             let want = want.class_weights.expect("live weights");
             for (got, want) in weights.iter().zip(&want) {
@@ -240,7 +288,7 @@ fn moving_counts_are_state() {
             let (validating, plain) = (loss.valid(), device.clone().without_autodiff());
             let zeros = ints(vec![0; ROWS], &plain);
             validating
-                .compute(of(logits(), [ROWS, CLASSES], &plain), zeros, Extras::default())
+                .compute(of(logits(), [ROWS, CLASSES], &plain), zeros, extras(&plain))
                 .expect("a sound batch");
             let record = loss.into_record().into_bytes().expect("a record");
             let record = ModuleRecord::from_bytes(record).expect("the same record");
