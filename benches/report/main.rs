@@ -189,10 +189,8 @@ impl Bench {
         let mut cases = data::distinct(|case| at_most(case.shape, most));
         let Some(wanted) = &self.wanted.shape else { return cases };
         cases.retain(|(_, shape)| name_of(shape).contains(wanted));
-        if cases.is_empty()
-            && let Some(shape) = shape_named(wanted)
-        {
-            cases.push((&ASKED, at_most(shape, most)));
+        if cases.is_empty() {
+            cases.extend(shape_named(wanted).map(|shape| (&ASKED, at_most(shape, most))));
         }
         cases
     }

@@ -288,6 +288,14 @@ fn a_focal_power_beyond_f64() {
     sigmoid_agrees(&spec, Shape::new(1, 64), &logits, &[1.0; 64]);
 }
 
+fn softmax_agrees(batch: &Batch, options: &Options) {
+    for gpu in gpus() {
+        let (plan, got) = run_plan(gpu, batch, options, 0);
+        let validation = validated(&plan, batch, &got);
+        assert!(validation.passed(), "{}\n{validation}", gpu.describe());
+    }
+}
+
 fn sigmoid_agrees(spec: &BinarySpec, shape: Shape, logits: &[f32], targets: &[f32]) {
     let inputs = BinaryInputs { logits, targets, ..BinaryInputs::default() };
     let options = BinaryOptions { element_losses: true, ..BinaryOptions::default() };
@@ -341,12 +349,7 @@ fn a_scale_whose_product_is_flushed() {
     batch.logits.fill(1e6);
     batch.sample_weights = Some(vec![1e-19; 8]);
     batch.grad_out = Some(vec![1e-20; 8]);
-    for gpu in gpus() {
-        let options = Options { grad_out: true, ..Options::default() };
-        let (plan, got) = run_plan(gpu, &batch, &options, 0);
-        let validation = validated(&plan, &batch, &got);
-        assert!(validation.passed(), "{}\n{validation}", gpu.describe());
-    }
+    softmax_agrees(&batch, &Options { grad_out: true, ..Options::default() });
 }
 
 /// Found by the fuzzer: a focal power that is flushed before it is multiplied by a weight.
@@ -362,11 +365,7 @@ fn a_focal_power_that_is_flushed() {
     let mut batch = Batch::random(1, &spec, Shape::new(8, 6));
     batch.logits.fill(-1e-19);
     batch.sample_weights = Some(vec![100.0; 8]);
-    for gpu in gpus() {
-        let (plan, got) = run_plan(gpu, &batch, &Options::default(), 0);
-        let validation = validated(&plan, &batch, &got);
-        assert!(validation.passed(), "{}\n{validation}", gpu.describe());
-    }
+    softmax_agrees(&batch, &Options::default());
 }
 
 /// Found by the fuzzer: the oracle's log-sum-exp of a row that is certain was 0 where the others' sum is below `f64`'s
@@ -379,11 +378,7 @@ fn a_z_loss_of_a_certain_row() {
     for row in batch.logits.chunks_mut(3) {
         row.copy_from_slice(&[0.0, f32::NEG_INFINITY, -44.0]);
     }
-    for gpu in gpus() {
-        let (plan, got) = run_plan(gpu, &batch, &Options::default(), 0);
-        let validation = validated(&plan, &batch, &got);
-        assert!(validation.passed(), "{}\n{validation}", gpu.describe());
-    }
+    softmax_agrees(&batch, &Options::default());
 }
 
 /// Found by the fuzzer: of more classes than a workgroup has invocations, llvmpipe's GL gave a weight of 0 to those whose

@@ -165,18 +165,28 @@ fn whole_plans_keep_to_the_limits_of_a_device() {
     assert!(plans > 100 && most_tiles > 10);
 }
 
+/// Bytes that processes can still have, where the system says so.
+fn available_memory() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
+}
+
 /// Logits beyond a gibibyte, gradients over them, on the first Vulkan adapter with bindings of 128 MiB: every row's loss
-/// and gradients are the bits that it has in a batch of its own, that needs no tiles. Takes three gibibytes of memory.
-///
-/// ```text
-/// cargo test --release --test reliability -- --ignored --nocapture a_gibibyte_of_logits
-/// ```
+/// and gradients are the bits that it has in a batch of its own, that needs no tiles. Takes three gibibytes of memory, and
+/// is left out, with a word, where there are not four, or no lavapipe.
 #[test]
-#[ignore = "takes 3 GiB of memory"]
 fn a_gibibyte_of_logits() {
+    if available_memory().is_some_and(|bytes| bytes < 4 << 30) {
+        println!("size: left out: less than 4 GiB of memory are free");
+        return;
+    }
     let gpus = pollster::block_on(Gpu::all(&DeviceOptions::default()));
     let wanted = |gpu: &&Gpu| gpu.info.backend == wgpu::Backend::Vulkan && gpu.info.name.contains("llvmpipe");
-    let gpu = gpus.iter().find(wanted).expect("lavapipe");
+    let Some(gpu) = gpus.iter().find(wanted) else {
+        println!("size: left out: there is no lavapipe");
+        return;
+    };
     let (classes, period, times) = (1000, 1000, 280);
     let spec = Spec { reduction: Reduction::Sum, ..Spec::default() };
     let options = Options { in_place: true, ..Options::default() };
