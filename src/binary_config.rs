@@ -450,6 +450,7 @@ mod tests {
     #[test]
     fn tiles_cover_every_element_once_and_fit() {
         let caps = Capabilities {
+            int64: false,
             subgroups: false,
             subgroup_min_size: 1,
             subgroup_max_size: 1,
@@ -507,6 +508,7 @@ mod tests {
     #[test]
     fn what_does_not_go_together_is_refused() {
         let caps = Capabilities {
+            int64: false,
             subgroups: false,
             subgroup_min_size: 1,
             subgroup_max_size: 1,

@@ -160,6 +160,8 @@ pub struct Options {
     pub subgroups: Option<bool>,
     /// `Some(false)` keeps 16-byte loads out.
     pub vectorize: Option<bool>,
+    /// `Some(false)` keeps words of 64 bits out: see [`Variant::wide`].
+    pub int64: Option<bool>,
     /// Bindings no larger than this, to cut a batch into smaller tiles than the device asks for.
     pub max_binding_size: Option<u64>,
     /// How long the calls that read back wait for the device; [`READ_TIMEOUT`](crate::READ_TIMEOUT) where `None`.
@@ -194,6 +196,9 @@ pub const MAX_SCORES_BLOCKS: u32 = 2;
 
 /// The most blocks that an invocation with a row to itself holds.
 const MAX_THREAD_BLOCKS: u32 = 16;
+
+/// The same with four rows an invocation.
+const MAX_QUAD_BLOCKS: u32 = 8;
 
 /// Blocks in flight where a row is read again for each visit; half as many for losses of more terms than the label's.
 pub const STREAM_BLOCKS: u32 = 4;
@@ -291,12 +296,11 @@ pub struct Rule {
 /// needed; where there are no subgroups an invocation a row needs none either. The lines for CPUs were found by search
 /// on lavapipe (`benches/NOTES.md`); those for GPUs are reasoned, and not measured yet.
 pub const RULES: &[Rule] = &[
-    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassFirst, u32::MAX, Strategy::Thread, 0, 0),
+    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassFirst, u32::MAX, Strategy::Thread, 64, 0),
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 32, Strategy::Group, 256, 1),
-    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 128, Strategy::Group, 64, 1),
-    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 512, Strategy::Group, 64, 4),
-    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 1024, Strategy::Group, 64, 8),
-    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 1024, Strategy::Resident, 0, 0),
+    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 128, Strategy::Group, 64, 4),
+    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 512, Strategy::Group, 64, 8),
+    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 1024, Strategy::Thread, 0, 0),
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 32_768, Strategy::Streaming, 0, 0),
     few_rows(7, DeviceClass::CpuSubgroups, Strategy::Split, 0),
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, u32::MAX, Strategy::Streaming, 0, 0),
@@ -606,6 +610,22 @@ impl Config {
             && strategy != Strategy::Tile
             && shape.classes.is_multiple_of(4)
             && shape.row_stride.is_multiple_of(4);
+        let vectorize = vectorize && options.dtype == Dtype::F32;
+        // Of GPUs, none is known that would gain by it: neighbouring invocations share their words anyway.
+        let quads = caps.cpu
+            && options.vectorize != Some(false)
+            && options.dtype == Dtype::F32
+            && terms == Terms::Label
+            && lanes == 1
+            && held
+            && strategy != Strategy::Tile
+            && blocks <= MAX_QUAD_BLOCKS
+            && shape.rows.is_multiple_of(4)
+            && if class_first {
+                shape.inner.is_multiple_of(4) && shape.row_stride.is_multiple_of(4)
+            } else {
+                is_dense(&shape)
+            };
         let live = match &spec.class_weights {
             ClassWeights::Live(live) => Some(live),
             ClassWeights::None | ClassWeights::Given(_) => None,
@@ -637,12 +657,15 @@ impl Config {
             single_subgroup: caps.cpu
                 && caps.subgroup_min_size == workgroup_size
                 && caps.subgroup_max_size == workgroup_size,
+            quads,
             element: match options.dtype {
-                Dtype::F32 if vectorize => Element::F32x4,
+                Dtype::F32 if vectorize || quads => Element::F32x4,
                 Dtype::F32 => Element::F32,
                 Dtype::F16 => Element::F16,
                 Dtype::Bf16 => Element::Bf16,
             },
+            // Of GPUs, none is known that would gain by it.
+            wide: (vectorize || quads) && caps.cpu && caps.int64 && options.int64 != Some(false),
             class_first,
             in_place: options.in_place,
             scores: spec.scores,
@@ -925,6 +948,8 @@ impl Config {
     pub(crate) fn unvectorized(&self) -> Self {
         let mut config = self.clone();
         config.variant.element = Element::F32;
+        config.variant.wide = false;
+        config.variant.quads = false;
         config
     }
 }

@@ -26,8 +26,8 @@ impl Gpu {
     /// Opens the wanted adapter, or the best there is: discrete before integrated before virtual before CPU
     /// (`WGPU_POWER_PREF=low` turns the first two round), Vulkan, Metal and DX12 before GL.
     ///
-    /// The device gets the adapter's own limits, and subgroups, f16, timestamps and pipeline caches where they are
-    /// offered.
+    /// The device gets the adapter's own limits, and subgroups, f16, words of 64 bits, timestamps and pipeline caches
+    /// where they are offered.
     ///
     /// # Errors
     /// [`DeviceError`] lists what there is where the wanted adapter is absent.
@@ -82,6 +82,7 @@ impl Gpu {
         }
         let wanted = wgpu::Features::SUBGROUP
             | wgpu::Features::SHADER_F16
+            | wgpu::Features::SHADER_INT64
             | wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::PIPELINE_CACHE;
         let mut limits = adapter.limits();

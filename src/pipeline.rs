@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::error::{BindError, PlanError};
 use crate::pipelines::{Key, Made, Shaders};
 use crate::shape::Shape;
-use crate::wgsl::{self, Binding, Element, Source, Stage};
+use crate::wgsl::{self, Binding, Element, Source, Stage, Variant};
 use std::sync::OnceLock;
 
 /// What a kernel is told about its dispatch: the twin of `Params` in `shaders/parts/params.wgsl`.
@@ -101,6 +101,8 @@ pub struct Capabilities {
     pub subgroup_max_size: u32,
     /// Whether the device is a CPU: barriers are dear there.
     pub cpu: bool,
+    /// Whether shaders may use words of 64 bits.
+    pub int64: bool,
     /// Invocations in a workgroup.
     pub max_workgroup_size: u32,
     /// Bytes of workgroup memory.
@@ -125,6 +127,7 @@ impl Default for Capabilities {
             subgroup_min_size: 1,
             subgroup_max_size: 1,
             cpu: false,
+            int64: false,
             max_workgroup_size: 256,
             max_workgroup_memory: 16384,
             max_binding_size: 128 << 20,
@@ -146,6 +149,7 @@ impl Capabilities {
             subgroup_min_size: if subgroups { info.subgroup_min_size.max(1) } else { 1 },
             subgroup_max_size: if subgroups { info.subgroup_max_size.max(1) } else { 1 },
             cpu: info.device_type == wgpu::DeviceType::Cpu,
+            int64: device.features().contains(wgpu::Features::SHADER_INT64),
             max_workgroup_size: limits
                 .max_compute_invocations_per_workgroup
                 .min(limits.max_compute_workgroup_size_x),
@@ -455,7 +459,7 @@ impl Program {
 }
 
 /// A compiled stage that visits logits, and the same with loads of one word, made when it is first needed: for
-/// buffers that start at no multiple of 16 bytes.
+/// buffers that start at no multiple of 16 bytes, and numbers of rows that are none of four where they are taken by four.
 #[derive(Clone, Debug)]
 pub(crate) struct RowProgram {
     device: wgpu::Device,
@@ -476,16 +480,35 @@ impl RowProgram {
         })
     }
 
-    /// The program that can serve these logits and gradients.
-    pub fn for_regions(&self, regions: &[Option<&Region<'_>>]) -> Result<&Program, BindError> {
-        let aligned = regions.iter().flatten().all(|region| region.offset.is_multiple_of(16));
-        if aligned || self.config.variant().element != Element::F32x4 {
-            return Ok(&self.program);
+    /// The program that can serve a tile with these regions, and how many workgroups it takes.
+    pub fn for_tile(
+        &self,
+        rows: u32,
+        regions: &[(&'static str, Region<'_>)],
+    ) -> Result<(&Program, u64), BindError> {
+        let variant = self.config.variant_of(self.stage);
+        let by_four = |name: &str| match name {
+            "LOGITS" | "LOGIT_GRADS" => true,
+            "LABELS" => variant.labels_by_four(),
+            "ROW_LOSSES" => variant.losses_by_four(),
+            _ => false,
+        };
+        let aligned =
+            |(name, region): &(&str, Region<'_>)| !by_four(name) || region.offset.is_multiple_of(16);
+        let fits = regions.iter().all(aligned) && (!variant.quads || rows.is_multiple_of(4));
+        let groups = |variant: &Variant| {
+            wgsl::workgroups(self.stage, variant, &Shape { rows, ..*self.config.shape() })
+        };
+        if fits || variant.element != Element::F32x4 {
+            return Ok((&self.program, groups(&variant)));
         }
-        self.one_word
-            .get_or_init(|| Program::new(&self.device, self.stage, &self.config.unvectorized()))
+        let config = self.config.unvectorized();
+        let program = self
+            .one_word
+            .get_or_init(|| Program::new(&self.device, self.stage, &config))
             .as_ref()
-            .map_err(|error| BindError::Device { message: error.to_string() })
+            .map_err(|error| BindError::Device { message: error.to_string() })?;
+        Ok((program, groups(&config.variant_of(self.stage))))
     }
 }
 

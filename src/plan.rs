@@ -395,6 +395,7 @@ impl CrossEntropy {
         let bytes = self.config.options().dtype.bytes();
         let load = match variant.element {
             Element::F32 => "4-byte loads",
+            Element::F32x4 if variant.wide => "16-byte loads as two of 8",
             Element::F32x4 => "16-byte loads",
             Element::F16 | Element::Bf16 => "4-byte loads of two",
         };

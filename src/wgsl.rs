@@ -15,7 +15,7 @@ mod embed;
 
 pub(crate) use binary::positions_per_group;
 pub use binary::{BinaryVariant, ELEMENTS_PER_GROUP, ScoreKind};
-pub use embed::{Embedding, embedded, grid, uses_subgroups, workgroups};
+pub use embed::{Embedding, embedded, grid, uses_int64, uses_subgroups, workgroups};
 
 macro_rules! shader {
     ($path:literal) => {
@@ -93,6 +93,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/element_f32x4.wgsl"),
     shader!("parts/element_half.wgsl"),
     shader!("parts/element_pair.wgsl"),
+    shader!("parts/element_quad.wgsl"),
     shader!("parts/exact.wgsl"),
     shader!("parts/external_given.wgsl"),
     shader!("parts/external_none.wgsl"),
@@ -104,6 +105,8 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/grads_in_place.wgsl"),
     shader!("parts/grads_once.wgsl"),
     shader!("parts/grads_pair.wgsl"),
+    shader!("parts/grads_quad.wgsl"),
+    shader!("parts/grads_quad_none.wgsl"),
     shader!("parts/grads_separate.wgsl"),
     shader!("parts/grads_stream.wgsl"),
     shader!("parts/half_bf16.wgsl"),
@@ -113,9 +116,12 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/held_moments.wgsl"),
     shader!("parts/held_terms.wgsl"),
     shader!("parts/hold_pair.wgsl"),
+    shader!("parts/hold_quad.wgsl"),
     shader!("parts/hold_row.wgsl"),
     shader!("parts/keep_row.wgsl"),
     shader!("parts/labels.wgsl"),
+    shader!("parts/labels_four.wgsl"),
+    shader!("parts/labels_one.wgsl"),
     shader!("parts/lanes_group.wgsl"),
     shader!("parts/lanes_shuffle.wgsl"),
     shader!("parts/lanes_split.wgsl"),
@@ -124,6 +130,8 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/lanes_workgroup.wgsl"),
     shader!("parts/logits_read.wgsl"),
     shader!("parts/loss_sums.wgsl"),
+    shader!("parts/losses_four.wgsl"),
+    shader!("parts/losses_none.wgsl"),
     shader!("parts/moments.wgsl"),
     shader!("parts/moments_once.wgsl"),
     shader!("parts/moments_shares.wgsl"),
@@ -137,6 +145,8 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/params.wgsl"),
     shader!("parts/probabilities_scores.wgsl"),
     shader!("parts/probabilities_softmax.wgsl"),
+    shader!("parts/put_direct.wgsl"),
+    shader!("parts/put_quad.wgsl"),
     shader!("parts/reduce_shuffle.wgsl"),
     shader!("parts/reduce_subgroup.wgsl"),
     shader!("parts/reduce_thread.wgsl"),
@@ -149,6 +159,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/row_single.wgsl"),
     shader!("parts/rows_one.wgsl"),
     shader!("parts/rows_pair.wgsl"),
+    shader!("parts/rows_quad.wgsl"),
     shader!("parts/sample_weights_given.wgsl"),
     shader!("parts/sample_weights_none.wgsl"),
     shader!("parts/shares.wgsl"),
@@ -160,6 +171,8 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/store_f32.wgsl"),
     shader!("parts/store_f32x4.wgsl"),
     shader!("parts/store_half.wgsl"),
+    shader!("parts/stored_wide.wgsl"),
+    shader!("parts/stored_word.wgsl"),
     shader!("parts/sum_workgroup.wgsl"),
     shader!("parts/sums.wgsl"),
     shader!("parts/table.wgsl"),
@@ -167,6 +180,10 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/take_soft.wgsl"),
     shader!("parts/take_two_hot.wgsl"),
     shader!("parts/tally_direct.wgsl"),
+    shader!("parts/tally_quad.wgsl"),
+    shader!("parts/tally_quad_direct.wgsl"),
+    shader!("parts/tally_quad_none.wgsl"),
+    shader!("parts/tally_quad_subgroup.wgsl"),
     shader!("parts/tally_subgroup.wgsl"),
     shader!("parts/tally_workgroup.wgsl"),
     shader!("parts/targets_labels.wgsl"),
@@ -429,6 +446,14 @@ pub struct Variant {
     pub single_subgroup: bool,
     /// How logits are loaded.
     pub element: Element,
+    /// Whether [`Element::F32x4`] loads and stores two words of 64 bits, for which the device needs
+    /// [`wgpu::Features::SHADER_INT64`]: what CPU drivers do word by word they do half as often.
+    pub wide: bool,
+    /// Whether an invocation takes four rows, whose logits [`Element::F32x4`] loads together, whatever the number of
+    /// classes: class-last without padding, or class-first neighbours. The number of rows is a multiple of four then, and
+    /// so is `inner`; logits, gradients, labels and row losses start at multiples of 16 bytes. For losses of the label's
+    /// term alone, with rows in registers and an invocation to each.
+    pub quads: bool,
     /// Class-first layout.
     pub class_first: bool,
     /// Gradients over the logits.
@@ -557,6 +582,8 @@ impl Default for Variant {
             subgroups: false,
             single_subgroup: false,
             element: Element::F32,
+            wide: false,
+            quads: false,
             class_first: false,
             in_place: false,
             scores: Scores::Logits,
@@ -630,9 +657,13 @@ pub fn source(stage: Stage, variant: &Variant) -> Source {
     if parts.contains(&"parts/held.wgsl") {
         text.push_str(&format!("\nconst BLOCKS: u32 = {}u;\n", variant.blocks));
         text.push_str(&format!("const KEEPS_TERMS: bool = {};\n", variant.keeps_terms(stage)));
+        text.push_str(&format!("const READS_ALL: bool = {};\n", variant.reads_all(stage)));
+    }
+    if parts.contains(&"parts/row_result.wgsl") {
+        text.push_str(&format!("\nconst ONE_LOOK: bool = {};\n", variant.held && variant.lanes() == 1));
     }
     // The reductions are written once, for `Part`; later visits to the row reduce other things by the same text.
-    let reduction = parts.iter().find(|part| part.starts_with("parts/reduce_")).copied().unwrap_or_default();
+    let reduction = reduction(variant);
     for (part, names) in [("parts/moments.wgsl", MOMENTS), ("parts/probabilities_scores.wgsl", NORMS)] {
         if parts.contains(&part) {
             text.push('\n');
@@ -735,9 +766,13 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
     );
     let cost = either(variant.cost_matrix, "parts/cost_table.wgsl", "parts/cost_none.wgsl");
     let bias = either(variant.logit_bias, "parts/bias_table.wgsl", "parts/bias_none.wgsl");
+    let label_at = match stage.reads_logits() && variant.labels_by_four() {
+        true => "parts/labels_four.wgsl",
+        false => "parts/labels_one.wgsl",
+    };
     let targets: &[&str] = match variant.targets {
-        Targets::Labels => &["parts/labels.wgsl", "parts/targets_labels.wgsl"],
-        Targets::TwoHot => &["parts/labels.wgsl", "parts/targets_two_hot.wgsl"],
+        Targets::Labels => &["parts/labels.wgsl", label_at, "parts/targets_labels.wgsl"],
+        Targets::TwoHot => &["parts/labels.wgsl", label_at, "parts/targets_two_hot.wgsl"],
         Targets::Soft => &["parts/targets_soft.wgsl"],
     };
     let take: &[&str] = match variant.targets {
@@ -745,7 +780,7 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
         Targets::TwoHot => &["parts/take_two_hot.wgsl"],
         Targets::Soft => &["parts/take_soft.wgsl", "parts/class_soft.wgsl"],
     };
-    let labels = ["parts/labels.wgsl", "parts/targets_labels.wgsl"];
+    let labels = ["parts/labels.wgsl", label_at, "parts/targets_labels.wgsl"];
     let mut parts = vec!["parts/params.wgsl"];
     match stage {
         Stage::ClassCountsClear => {}
@@ -897,9 +932,14 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
             }
             // Where a workgroup has many rows, it has many to count.
             if stage != Stage::CrossEntropyBackward {
-                parts.push("parts/keep_row.wgsl");
+                parts.push(either(variant.losses_by_four(), "parts/losses_four.wgsl", "parts/keep_row.wgsl"));
                 let many = variant.count_in_workgroup && !variant.strategy.workgroup_a_row();
+                if variant.quads {
+                    parts.push("parts/tally_quad.wgsl");
+                }
                 parts.push(match variant.lane_exchange() {
+                    Exchange::Shuffle if variant.quads => "parts/tally_quad_subgroup.wgsl",
+                    _ if variant.quads => "parts/tally_quad_direct.wgsl",
                     Exchange::Shuffle => "parts/tally_subgroup.wgsl",
                     _ => either(many, "parts/tally_workgroup.wgsl", "parts/tally_direct.wgsl"),
                 });
@@ -921,19 +961,26 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
     // A pair is written together by `grads_pair`.
     let (elements, store): (&[&str], _) = match variant.element {
         Element::F32 => (&["parts/element_f32.wgsl"], Some("parts/store_f32.wgsl")),
+        Element::F32x4 if variant.quads => (&["parts/element_quad.wgsl"], None),
         Element::F32x4 => (&["parts/element_f32x4.wgsl"], Some("parts/store_f32x4.wgsl")),
         _ if variant.takes_pairs() => (&["parts/element_pair.wgsl", half], None),
         Element::F16 | Element::Bf16 => (&["parts/element_half.wgsl", half], Some("parts/store_half.wgsl")),
     };
     let either = |on: bool, yes, no| if on { yes } else { no };
+    let stored = either(variant.wide, "parts/stored_wide.wgsl", "parts/stored_word.wgsl");
     let pairs = variant.takes_pairs();
     let tile = variant.strategy == Strategy::Tile;
-    let mut parts = vec!["parts/numerics.wgsl", "parts/row_part.wgsl", "parts/class_count.wgsl"];
+    let mut parts = vec!["parts/numerics.wgsl", "parts/row_part.wgsl", "parts/class_count.wgsl", stored];
     parts.extend(["parts/held.wgsl", either(tile, "parts/tile_read.wgsl", "parts/direct_read.wgsl")]);
-    parts.push(either(pairs, "parts/hold_pair.wgsl", "parts/hold_row.wgsl"));
+    let of_rows = |one, pair, quad| match (pairs, variant.quads) {
+        (_, true) => quad,
+        (true, _) => pair,
+        _ => one,
+    };
+    parts.push(of_rows("parts/hold_row.wgsl", "parts/hold_pair.wgsl", "parts/hold_quad.wgsl"));
     // What several workgroups have of a row they take apart.
     if !matches!(stage, Stage::CrossEntropyForwardShares | Stage::CrossEntropyForwardMoments) {
-        parts.push(either(pairs, "parts/rows_pair.wgsl", "parts/rows_one.wgsl"));
+        parts.push(of_rows("parts/rows_one.wgsl", "parts/rows_pair.wgsl", "parts/rows_quad.wgsl"));
     }
     // Moments are added up from shares that are known.
     if stage != Stage::CrossEntropyBackward && stage != Stage::CrossEntropyForwardMoments {
@@ -945,9 +992,7 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
         Exchange::Subgroup => {
             &["parts/lanes_subgroup.wgsl", "parts/reduce_subgroup.wgsl", "parts/row_part_subgroup.wgsl"]
         }
-        Exchange::Shuffle => {
-            &["parts/lanes_shuffle.wgsl", "parts/reduce_shuffle.wgsl", "parts/row_part_shuffle.wgsl"]
-        }
+        Exchange::Shuffle => &["parts/lanes_shuffle.wgsl", "parts/row_part_shuffle.wgsl"],
         Exchange::Workgroup if variant.strategy == Strategy::Group => {
             &["parts/lanes_group.wgsl", "parts/reduce_workgroup.wgsl"]
         }
@@ -956,11 +1001,24 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
         }
         Exchange::Workgroup => &["parts/lanes_workgroup.wgsl", "parts/reduce_workgroup.wgsl"],
     });
+    if variant.quads {
+        parts.push(either(stage.writes_grads(), "parts/grads_quad.wgsl", "parts/grads_quad_none.wgsl"));
+        let finds_losses = matches!(stage, Stage::CrossEntropy | Stage::CrossEntropyForward);
+        if !finds_losses {
+            parts.push("parts/tally_quad_none.wgsl");
+        }
+        if !finds_losses || !variant.losses_by_four() {
+            parts.push("parts/losses_none.wgsl");
+        }
+    }
     if stage.writes_grads() {
         parts.extend([
             "parts/write_grads.wgsl",
             either(tile, "parts/tile_write.wgsl", "parts/direct_write.wgsl"),
         ]);
+        if !pairs {
+            parts.push(either(variant.quads, "parts/put_quad.wgsl", "parts/put_direct.wgsl"));
+        }
         parts.extend(match (pairs, variant.held, stage) {
             (true, ..) => ["parts/grads_pair.wgsl"].as_slice(),
             (_, false, _) => &["parts/grads_stream.wgsl", "parts/held_grads.wgsl"],
@@ -1002,6 +1060,16 @@ pub(crate) enum Exchange {
     Subgroup,
     /// By exchanges within subgroups, several rows in each.
     Shuffle,
+}
+
+/// The reduction that is written for `Part` and serves others by other names. With shuffles `Part` has its own.
+fn reduction(variant: &Variant) -> &'static str {
+    match variant.lane_exchange() {
+        Exchange::None => "parts/reduce_thread.wgsl",
+        Exchange::Workgroup => "parts/reduce_workgroup.wgsl",
+        Exchange::Subgroup => "parts/reduce_subgroup.wgsl",
+        Exchange::Shuffle => "parts/reduce_shuffle.wgsl",
+    }
 }
 
 /// What the names of a reduction are for `Moments`.
@@ -1155,7 +1223,8 @@ pub fn all() -> Vec<(Stage, Variant)> {
                     grad_out: bit(4),
                     external: bit(5),
                     logit_bias: logits && bit(6),
-                    records: true,
+                    // Without, four losses are stored at once.
+                    records: !layout.quads || bit(0),
                     confusion: true,
                     ignore_index: layout.targets != Targets::Soft,
                     denominator: if bit(5) { 6 } else { 1 },
@@ -1191,6 +1260,10 @@ pub fn all() -> Vec<(Stage, Variant)> {
                 let kinds = if variant.scores != Scores::Logits && options == 0 { &SCORES[..] } else { &[] };
                 let others = kinds.iter().filter(|scores| **scores != variant.scores);
                 all.extend(others.map(|&scores| (stage, Variant { scores, ..variant.clone() })));
+                // Which words are stored is one thing, everything else another.
+                if variant.element == Element::F32x4 && stage.reads_logits() && options.count_ones() != 1 {
+                    all.push((stage, Variant { wide: true, ..variant.clone() }));
+                }
                 all.push((stage, variant));
             }
         }
@@ -1238,6 +1311,27 @@ fn layouts() -> Vec<Variant> {
             }
         }
     }
+    // Four rows an invocation: what CPUs take.
+    for choices in 0..1u32 << 3 {
+        let bit = |n: u32| choices >> n & 1 == 1;
+        for strategy in [Strategy::Thread, Strategy::Group] {
+            layouts.push(Variant {
+                strategy,
+                group_lanes: 1,
+                subgroups: bit(0),
+                class_first: bit(1),
+                label_bits: if bit(2) { 8 } else { 32 },
+                held: true,
+                blocks: 2,
+                classes: 5,
+                on_cpu: true,
+                count_in_workgroup: false,
+                element: Element::F32x4,
+                quads: true,
+                ..Variant::default()
+            });
+        }
+    }
     layouts.retain(Variant::is_sound);
     layouts
 }
@@ -1245,7 +1339,8 @@ fn layouts() -> Vec<Variant> {
 impl Variant {
     /// Whether the choices go together.
     pub fn is_sound(&self) -> bool {
-        let class_last_only = self.element == Element::F32x4 || self.strategy != Strategy::Thread;
+        let class_last_only =
+            self.element == Element::F32x4 && !self.quads || self.strategy != Strategy::Thread;
         let subgroups_unused = self.subgroups && self.strategy.invocation_a_row();
         let more_terms_than_one =
             (self.targets != Targets::Labels || self.scores != Scores::Logits) && !self.general;
@@ -1256,7 +1351,16 @@ impl Variant {
             Strategy::Split => !self.held && !self.subgroups && self.scores == Scores::Logits,
             Strategy::Thread => true,
         };
-        holds && !(self.class_first && class_last_only || subgroups_unused || more_terms_than_one)
+        let wide_words = self.wide && self.element != Element::F32x4;
+        let quads = self.quads
+            && (self.element != Element::F32x4
+                || self.general
+                || !self.held
+                || self.lanes() != 1
+                || self.strategy == Strategy::Tile);
+        holds
+            && !quads
+            && !(self.class_first && class_last_only || subgroups_unused || more_terms_than_one || wide_words)
     }
 
     /// Invocations that share a row.
@@ -1275,15 +1379,40 @@ impl Variant {
         self.class_first && matches!(self.element, Element::F16 | Element::Bf16)
     }
 
+    /// Whether the labels of four rows are one load.
+    pub(crate) fn labels_by_four(&self) -> bool {
+        self.quads && self.label_bits == 32
+    }
+
+    /// Whether the losses of four rows are one store.
+    pub(crate) fn losses_by_four(&self) -> bool {
+        self.quads && !self.records
+    }
+
+    /// Rows that an invocation takes one after the other.
+    pub fn rows_an_invocation(&self) -> u32 {
+        match (self.takes_pairs(), self.quads) {
+            (_, true) => 4,
+            (true, _) => 2,
+            _ => 1,
+        }
+    }
+
     /// Whether a stage holds a row's terms, exp(z - reference), from its sum to its gradients, and no logits: those of
     /// losses that need them once.
     pub(crate) fn keeps_terms(&self, stage: Stage) -> bool {
         stage == Stage::CrossEntropy && self.held && !self.general && !self.takes_pairs()
     }
 
+    /// Whether a stage reads rows that do not count as well, rather than branch around their loads. Not where others may
+    /// write what invocations past the last row would read.
+    pub(crate) fn reads_all(&self, stage: Stage) -> bool {
+        self.on_cpu && self.keeps_terms(stage) && !self.in_place && self.strategy != Strategy::Tile
+    }
+
     /// Rows of a workgroup; 1 where several share one.
     pub fn rows_a_workgroup(&self) -> u32 {
-        (self.workgroup_size / self.lanes()).max(1) * if self.takes_pairs() { 2 } else { 1 }
+        (self.workgroup_size / self.lanes()).max(1) * self.rows_an_invocation()
     }
 
     /// Words of a workgroup's rows, for [`Strategy::Tile`].
@@ -1336,6 +1465,9 @@ mod tests {
         for (stage, variant) in all() {
             used.push(stage.file());
             used.extend(parts(stage, &variant));
+            if variant.general {
+                used.push(reduction(&variant));
+            }
         }
         for path in &used {
             assert!(!text_of(path).is_empty(), "{path} is not in FILES");

@@ -111,11 +111,14 @@ impl Random {
     }
 }
 
-/// The shape with at most so many logits, cut in rows only: rows, or outer blocks and then the rows side by side.
+/// The shape with at most so many logits, cut in rows only: rows, or outer blocks and then the rows side by side. Rows are
+/// a multiple of eight where there are as many, as batches have them.
 pub fn at_most(shape: Shape, logits: u64) -> Shape {
     let classes = u64::from(shape.classes);
     if shape.inner == 1 {
-        return Shape { rows: u64::from(shape.rows).min((logits / classes).max(1)) as u32, ..shape };
+        let most = (logits / classes).max(1) as u32;
+        let most = if most < 8 { most } else { most / 8 * 8 };
+        return Shape { rows: shape.rows.min(most), ..shape };
     }
     let inner = u64::from(shape.inner);
     let outer = u64::from(shape.rows / shape.inner).min((logits / (classes * inner)).max(1));

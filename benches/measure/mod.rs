@@ -475,6 +475,10 @@ pub fn strategy_of(config: &Config, stage: Stage) -> String {
         _ => String::new(),
     };
     let subgroups = if variant.subgroups { " subgroup" } else { "" };
-    let element = if variant.element == Element::F32x4 { " x4" } else { "" };
+    let element = match (variant.element, variant.wide) {
+        (Element::F32x4, true) => " x2x2",
+        (Element::F32x4, false) => " x4",
+        _ => "",
+    };
     format!("{strategy} {}{group}{subgroups}{element} k{}", variant.workgroup_size, variant.blocks)
 }

@@ -8,7 +8,7 @@ fn logits_base() -> u32 {
 }
 
 fn read_logit(index: u32) -> LogitWord {
-    return logits[index];
+    return from_stored(logits[index]);
 }
 
 fn stage_in(group: vec3<u32>, lane: Lane) {

@@ -1,14 +1,14 @@
 // Gradients in a buffer of their own, beside the logits.
 
-@group(0) @binding(LOGITS) var<storage, read> logits: array<LogitWord>;
-@group(0) @binding(LOGIT_GRADS) var<storage, read_write> logit_grads: array<LogitWord>;
+@group(0) @binding(LOGITS) var<storage, read> logits: array<StoredWord>;
+@group(0) @binding(LOGIT_GRADS) var<storage, read_write> logit_grads: array<StoredWord>;
 
 fn write_out(index: u32, word: LogitWord) {
-    logit_grads[index] = word;
+    logit_grads[index] = to_stored(word);
 }
 
 fn read_out(index: u32) -> LogitWord {
-    return logit_grads[index];
+    return from_stored(logit_grads[index]);
 }
 
 fn out_base() -> u32 {

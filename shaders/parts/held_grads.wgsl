@@ -8,10 +8,6 @@ fn write_held(row_at: u32, first: u32, goal: Target, result: RowResult, s: Slope
         let grads = grad_four(adjust(held_BLOCK, classes), classes, row_at, goal, result, s);
         words_BLOCK = select(bitcast<vec4<u32>>(grads), vec4<u32>(NAN_BITS), vec4<bool>(result.bad));
     }
-    if (is_whole(BLOCKu)) {
-        store_whole(row_at, block_classes(first, BLOCKu), words_BLOCK);
-    } else {
-        store_four(row_at, block_classes(first, BLOCKu), words_BLOCK);
-    }
+    put_BLOCK(row_at, first, words_BLOCK);
     // end
 }

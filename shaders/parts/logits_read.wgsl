@@ -1,3 +1,3 @@
 // Logits that are only read.
 
-@group(0) @binding(LOGITS) var<storage, read> logits: array<LogitWord>;
+@group(0) @binding(LOGITS) var<storage, read> logits: array<StoredWord>;

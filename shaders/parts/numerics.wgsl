@@ -26,15 +26,16 @@ fn is_infinite(word: u32) -> bool {
     return (word & 0x7fffffffu) == INFINITY_BITS;
 }
 
-// exp(x) for x up to about 4. exp(-104) rounds to 0 in f32; below that some drivers' exp is not to be trusted.
+// exp(x) for x up to about 4. exp(-104) rounds to 0 in f32; below that some drivers' exp is not to be trusted, and is
+// exactly 0 here.
 fn exp_difference(x: f32) -> f32 {
-    return exp(max(x, -104.0));
+    return select(exp(x), 0.0, x < -104.0);
 }
 
-// exp(z - reference), and exactly 0 for a stand-in of -inf.
+// exp(z - reference). Of a stand-in of -inf it is 0, unless there is nothing else.
 fn exp_four(z: vec4<f32>, reference: f32) -> vec4<f32> {
-    let e = exp(max(z - vec4<f32>(reference), vec4<f32>(-104.0)));
-    return select(e, vec4<f32>(0.0), z <= vec4<f32>(-STAND_IN));
+    let x = z - vec4<f32>(reference);
+    return select(exp(x), vec4<f32>(0.0), x < vec4<f32>(-104.0));
 }
 
 // log(1 + x), x >= 0, to f32's relative precision: WGSL's log is only absolutely precise near 1.

@@ -1,5 +1,4 @@
-// A row within a subgroup: shares are exchanged in pairs, then in fours, and so on. No workgroup memory, no barrier. The
-// exchange is symmetrical, so all invocations of a row end with the same bits.
+// What is summed of a row within a subgroup, as in `row_part_shuffle`. `Part` itself has a reduction of its own there.
 
 fn reduce(part: Part, lane: Lane) -> Part {
     var all = part;

@@ -43,7 +43,8 @@ fn first_of(z: vec4<f32>, highest: f32, classes: vec4<u32>) -> u32 {
     return select(at, classes.x, z.x == highest);
 }
 
-fn combine(a: Part, b: Part) -> Part {
+// What two shares have together, but for the sum.
+fn combine_tops(a: Part, b: Part) -> Part {
     var part: Part;
     part.top = max(a.top, b.top);
     // A share without any class has NO_CLASS, the highest index: it never wins a tie.
@@ -61,6 +62,11 @@ fn combine(a: Part, b: Part) -> Part {
         select(NO_CLASS, b.label_at, b.label == part.label),
     );
     part.reference = max(a.reference, b.reference);
+    return part;
+}
+
+fn combine(a: Part, b: Part) -> Part {
+    var part = combine_tops(a, b);
     part.sum = relative_to(a.sum, a.reference, part.reference) + relative_to(b.sum, b.reference, part.reference);
     // One of the two tops is a top no more.
     let passed = select(a.top, b.top, a.top_at == part.top_at);

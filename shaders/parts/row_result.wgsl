@@ -44,7 +44,9 @@ fn row_result(row: u32, goal: Target, whole: Part) -> RowResult {
     result.class_index = row_class(goal, whole);
     result.top_at = min(whole.top_at, params.classes - 1u);
     result.reference = whole.top;
-    result.others = relative_to(whole.sum, whole.reference, whole.top);
+    // Of one look at the whole row, the reference is the top.
+    result.others = whole.sum;
+    if (!ONE_LOOK) { result.others = relative_to(whole.sum, whole.reference, whole.top); }
     result.factor = sample_weight(row) * gathered_cost(result.class_index, predicted_class(whole));
     if (WEIGHT_PER_ROW) { result.factor *= class_weight(result.class_index); }
     return result;

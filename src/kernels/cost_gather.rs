@@ -1,8 +1,6 @@
 //! `cost_gather`: predictions, and what they cost.
 
-use super::{
-    labels_of_tile, labels_region, logit_groups, logits_of_tile, logits_region, per_row, table_region,
-};
+use super::{labels_of_tile, labels_region, logits_of_tile, logits_region, per_row, table_region};
 use crate::config::Config;
 use crate::error::{BindError, PlanError};
 use crate::pipeline::{Bound, Planned, RowProgram, tiles_of_logits};
@@ -55,7 +53,6 @@ impl CostGatherKernel {
         let labels = labels_region(config, &buffers.labels)?;
         let table = table_region(config, &buffers.table)?;
         let gathered = per_row("gathered", config, &buffers.gathered, Self::GATHERED_SIZE)?.aligned_to(8)?;
-        let program = self.program.for_regions(&[Some(&logits)])?;
         let mut planned = Vec::new();
         for tile in tiles_of_logits(config.shape(), config.capabilities(), 8, 1)? {
             let regions = vec![
@@ -64,7 +61,7 @@ impl CostGatherKernel {
                 ("TABLE", table),
                 ("GATHERED", gathered.rows(&tile, 8)),
             ];
-            let groups = logit_groups(config, Stage::CostGather, tile.rows);
+            let (program, groups) = self.program.for_tile(tile.rows, &regions)?;
             planned.push(program.plan(config.params(&tile), groups, &regions)?);
         }
         Ok(planned)

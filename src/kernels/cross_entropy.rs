@@ -2,9 +2,9 @@
 
 use super::{
     CrossEntropyBackwardBuffers, CrossEntropyBackwardKernel, CrossEntropyForwardBuffers,
-    CrossEntropyForwardKernel, grad_out_region, logit_grads_region, logit_groups, logits_of_tile,
-    logits_region, row_losses_region, sample_weights_of_tile, sample_weights_region, table_region,
-    targets_of_tile, targets_region,
+    CrossEntropyForwardKernel, grad_out_region, logit_grads_region, logits_of_tile, logits_region,
+    row_losses_region, sample_weights_of_tile, sample_weights_region, table_region, targets_of_tile,
+    targets_region,
 };
 use crate::config::Config;
 use crate::error::{BindError, PlanError};
@@ -128,7 +128,7 @@ impl CrossEntropyKernel {
         let grads = logit_grads_region(config, &buffers.logit_grads)?;
         let losses = row_losses_region(config, &buffers.row_losses)?;
         let program = match &self.program {
-            Programs::One(program) => program.for_regions(&[Some(&logits), grads.as_ref()])?,
+            Programs::One(program) => program,
             Programs::Halves { forward, backward, row_stats } => {
                 return Self::plan_halves(forward, backward, row_stats, buffers);
             }
@@ -150,7 +150,7 @@ impl CrossEntropyKernel {
             if let Some(grads) = &grads {
                 regions.push(("LOGIT_GRADS", logits_of_tile(config, grads, &tile, bytes)));
             }
-            let groups = logit_groups(config, Stage::CrossEntropy, tile.rows);
+            let (program, groups) = program.for_tile(tile.rows, &regions)?;
             planned.push(program.plan(config.params(&tile), groups, &regions)?);
         }
         Ok(planned)

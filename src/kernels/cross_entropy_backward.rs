@@ -1,7 +1,7 @@
 //! `cross_entropy_backward`: gradients from the statistics of the forward pass.
 
 use super::{
-    grad_out_region, logit_grads_region, logit_groups, logits_of_tile, logits_region, per_row, table_region,
+    grad_out_region, logit_grads_region, logits_of_tile, logits_region, per_row, table_region,
     targets_of_tile, targets_region,
 };
 use crate::config::Config;
@@ -76,7 +76,6 @@ impl CrossEntropyBackwardKernel {
         let grad_out = grad_out_region(config, &buffers.grad_out)?;
         let grads = logit_grads_region(config, &buffers.logit_grads)?;
         let stats = per_row("row_stats", config, &buffers.row_stats, 32)?.aligned_to(16)?;
-        let program = self.program.for_regions(&[Some(&logits), grads.as_ref()])?;
         let mut planned = Vec::new();
         for tile in tiling(config)?.iter() {
             let mut regions = vec![
@@ -91,7 +90,7 @@ impl CrossEntropyBackwardKernel {
             if let Some(grads) = &grads {
                 regions.push(("LOGIT_GRADS", logits_of_tile(config, grads, &tile, bytes)));
             }
-            let groups = logit_groups(config, Stage::CrossEntropyBackward, tile.rows);
+            let (program, groups) = self.program.for_tile(tile.rows, &regions)?;
             planned.push(program.plan(config.params(&tile), groups, &regions)?);
         }
         Ok(planned)

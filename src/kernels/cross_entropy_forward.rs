@@ -177,24 +177,22 @@ impl CrossEntropyForwardKernel {
             let mut programs = Vec::new();
             match &self.programs {
                 Programs::One(program) => {
-                    programs.push((program.for_regions(&[Some(&logits)])?, Stage::CrossEntropyForward));
+                    programs.push(program.for_tile(tile.rows, &regions)?);
                 }
                 Programs::Split(split) => {
-                    let program = split.shares.for_regions(&[Some(&logits)])?;
-                    programs.push((program, Stage::CrossEntropyForwardShares));
+                    programs.push(split.shares.for_tile(tile.rows, &regions)?);
                     if let Some(moments) = &split.moments {
-                        let program = moments.for_regions(&[Some(&logits)])?;
-                        programs.push((program, Stage::CrossEntropyForwardMoments));
+                        programs.push(moments.for_tile(tile.rows, &regions)?);
                     }
-                    programs.push((&split.finish, Stage::CrossEntropyForward));
+                    let groups = logit_groups(config, Stage::CrossEntropyForward, tile.rows);
+                    programs.push((&split.finish, groups));
                     regions.push(("ROW_SHARES", Region::whole("row_shares", &split.row_shares)));
                     if let Some(moments) = &split.row_moments {
                         regions.push(("ROW_MOMENTS", Region::whole("row_moments", moments)));
                     }
                 }
             }
-            for (program, stage) in programs {
-                let groups = logit_groups(config, stage, tile.rows);
+            for (program, groups) in programs {
                 planned.push(program.plan(config.params(&tile), groups, &regions)?);
             }
         }

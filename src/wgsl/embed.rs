@@ -55,6 +55,12 @@ pub fn uses_subgroups(stage: Stage, variant: &Variant) -> bool {
     super::parts(stage, variant).iter().any(|part| super::text_of(part).contains("@builtin(subgroup_"))
 }
 
+/// Whether the text has words of 64 bits: [`Variant::wide`]. naga takes it where the device has
+/// [`wgpu::Features::SHADER_INT64`]; Tint does not, and neither do engines on GL.
+pub fn uses_int64(stage: Stage, variant: &Variant) -> bool {
+    variant.wide && super::parts(stage, variant).contains(&"parts/stored_wide.wgsl")
+}
+
 /// `override NAME: TYPE = DEFAULT;` as a `const`, with the variant's value where it has one.
 fn without_override(line: &str, constants: &[(&str, f64)]) -> String {
     let Some((declared, default)) = line.strip_prefix("override ").and_then(|rest| rest.split_once(" = "))

@@ -57,6 +57,8 @@ pub struct Job {
     pub what: String,
     /// Whether it has subgroup operations.
     pub subgroups: bool,
+    /// Whether it has words of 64 bits.
+    pub int64: bool,
     /// Whether it is one of those in which every pair of choices is met: see [`cover`].
     pub in_cover: bool,
     /// Whether it is the first in this form with its text; others have other constants.
@@ -92,6 +94,7 @@ pub fn jobs() -> Vec<Job> {
             source: form.source(*stage, variant),
             what: format!("{stage:?} {variant:?}"),
             subgroups,
+            int64: wgsl::uses_int64(*stage, variant),
             in_cover: *in_cover,
             new_text: true,
         };
@@ -167,6 +170,7 @@ fn configured() -> Vec<(Stage, Variant)> {
         Capabilities { cpu: true, ..gpu },
         Capabilities { cpu: true, ..wide(4) },
         Capabilities { cpu: true, ..wide(8) },
+        Capabilities { cpu: true, int64: true, ..wide(8) },
         Capabilities { cpu: true, ..wide(16) },
     ];
     let shapes = [

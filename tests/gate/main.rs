@@ -88,7 +88,11 @@ impl Folder {
 fn columns(job: &Job, folder: &Folder, full: bool) -> BTreeMap<String, Written> {
     let mut written = BTreeMap::new();
     let mut put = |column: &str, result: Written| _ = written.insert(column.to_owned(), result);
-    put("tint", Written::File(folder.keep("tint", "wgsl", job.tint_text().as_bytes())));
+    // For CPU drivers of Vulkan.
+    match job.int64 {
+        true => put("tint", Written::Hole("no-64-bit-words-in-browsers")),
+        false => put("tint", Written::File(folder.keep("tint", "wgsl", job.tint_text().as_bytes()))),
+    }
     let program = match writers::validated(&job.source) {
         Ok(program) => {
             put("naga", Written::File(hash(job.source.text.as_bytes())));

@@ -67,6 +67,7 @@ impl Target {
         match () {
             () if glsl && job.subgroups => Some("no-subgroups-on-gl"),
             () if glsl && f16 => Some("no-f16-on-gl"),
+            () if glsl && job.int64 => Some("no-64-bit-words-on-gl"),
             () => None,
         }
     }

@@ -2,12 +2,17 @@ use crate::steps::run_plan;
 use crate::support::{Batch, Guarded, cost_matrix, full_spec, given_weights, gpus};
 use wgpu_cross_entropy::wgsl::Strategy;
 use wgpu_cross_entropy::{
-    Capabilities, ClassWeights, Clip, ClipOrder, Config, CrossEntropy, Denominator, Dtype, Gpu, LogitBias,
-    Options, Output, Reduction, SampleWeights, Scores, Shape, Spec, Targets, Totals, Validation,
+    Capabilities, ClassWeights, Clip, ClipOrder, Config, CrossEntropy, Denominator, Dtype, Gpu, LabelFormat,
+    LogitBias, Options, Output, Reduction, SampleWeights, Scores, Shape, Spec, Targets, Totals, Validation,
     WeightScheme, WeightScope, cpu,
 };
 
 fn check(gpu: &Gpu, batch: &Batch, options: &Options, at: usize) -> f64 {
+    checked(gpu, batch, options, at).2
+}
+
+/// The same, with the plan and what it gave.
+fn checked(gpu: &Gpu, batch: &Batch, options: &Options, at: usize) -> (CrossEntropy, Output<f32>, f64) {
     let (plan, got) = run_plan(gpu, batch, options, at);
     let want = cpu::compute(&batch.spec, &batch.shape, &batch.inputs()).unwrap();
     let validation = Validation::of(plan.config(), &batch.inputs(), &got, &want);
@@ -18,7 +23,8 @@ fn check(gpu: &Gpu, batch: &Batch, options: &Options, at: usize) -> f64 {
         batch.shape,
         batch.spec.reduction,
     );
-    validation.outputs.iter().map(|worst| worst.ratio()).fold(0.0, f64::max)
+    let worst = validation.outputs.iter().map(|worst| worst.ratio()).fold(0.0, f64::max);
+    (plan, got, worst)
 }
 
 /// Bits, so that NaN equals itself.
@@ -123,6 +129,59 @@ fn every_variant() {
                         ..Options::default()
                     };
                     check(gpu, &Batch::random(2, &full_spec(28), Shape::new(33, 28)), &options, 0);
+                }
+            }
+        }
+    }
+}
+
+/// Four rows an invocation, as CPUs take few classes: words that straddle rows, and words of neighbouring positions; with
+/// each thing that changes what is loaded or stored together; numbers of rows and offsets that another text must serve.
+/// Whichever text, the bits are the same.
+#[test]
+fn four_rows_an_invocation() {
+    for gpu in gpus() {
+        let cpu = Capabilities::of(&gpu.device).cpu;
+        for classes in [2, 5, 19] {
+            let spec = Spec {
+                ignore_index: Some(255),
+                focal_gamma: 1.5,
+                z_loss: 0.25,
+                logit_scale: 0.5,
+                ..full_spec(classes)
+            };
+            let shapes =
+                [(132, 0), (64, 4), (8, 3), (66, 0)].map(|(rows, at)| (Shape::new(rows, classes), at));
+            let class_first =
+                [(Shape::class_first(2, classes, 20), 0), (Shape::class_first(3, classes, 6), 0)];
+            for (turn, (shape, at)) in shapes.into_iter().chain(class_first).enumerate() {
+                let mut batch = Batch::random(turn as u64, &spec, shape);
+                // As bytes hold them: ignored, out of range, classes.
+                for label in &mut batch.labels {
+                    *label = if *label < 0 { 250 - *label % 2 } else { *label };
+                }
+                if let Some(logit) = batch.logits.get_mut(shape.index(3, 1) as usize) {
+                    *logit = [f32::NAN, f32::INFINITY][turn % 2];
+                }
+                let labels = [LabelFormat::I32, LabelFormat::U8, LabelFormat::U16];
+                let plain = Options::default();
+                let packed = Options { in_place: true, predictions: true, labels: labels[turn % 3], ..plain };
+                let takes_four = cpu && shape.rows.is_multiple_of(4) && shape.inner % 4 < 2;
+                let (plan, got, _) = checked(gpu, &batch, &plain, at);
+                assert_eq!(plan.config().variant().quads, takes_four, "{shape:?}");
+                let (plan, others, _) = checked(gpu, &batch, &packed, at);
+                assert_eq!(plan.config().variant().quads, takes_four, "{shape:?}");
+                if !cpu {
+                    continue;
+                }
+                assert_eq!(bits(&others).1, bits(&got).1, "{}: {shape:?}", gpu.describe());
+                for (vectorize, int64) in [(None, Some(false)), (Some(false), None)] {
+                    let (plan, other) = run_plan(gpu, &batch, &Options { vectorize, int64, ..plain }, at);
+                    assert!(
+                        !plan.config().variant().wide
+                            && !(plan.config().variant().quads && vectorize.is_some())
+                    );
+                    assert_eq!(bits(&other), bits(&got), "{}: {shape:?} {vectorize:?}", gpu.describe());
                 }
             }
         }

@@ -305,6 +305,7 @@ impl Smaller for Case {
             option(&|options| options.workgroup_size = None),
             option(&|options| options.subgroups = None),
             option(&|options| options.vectorize = None),
+            option(&|options| options.int64 = None),
             option(&|options| options.max_binding_size = None),
             option(&|options| options.strategy = None),
             filling(&|filling| filling.at = 0),
@@ -517,12 +518,12 @@ fn options() -> impl Strategy<Value = Options> {
         option::of(select(RowStrategy::ALL.to_vec())),
         prop_oneof![3 => Just(None), 1 => select(vec![1u32, 2, 4, 8, 16, 64, 256]).prop_map(Some)],
         select(vec![None, None, Some(false)]),
-        select(vec![None, None, Some(false)]),
+        select(vec![(None, None), (None, None), (None, Some(false)), (Some(false), None)]),
         prop_oneof![4 => Just(None), 1 => (2_000u64..60_000).prop_map(Some)],
     );
     (any::<[bool; 5]>(), formats, variant).prop_map(|(flags, (dtype, labels), variant)| {
         let [in_place, grad_out, predictions, class_stats, confusion] = flags;
-        let (strategy, workgroup_size, subgroups, vectorize, max_binding_size) = variant;
+        let (strategy, workgroup_size, subgroups, (vectorize, int64), max_binding_size) = variant;
         Options {
             in_place,
             grad_out,
@@ -535,6 +536,7 @@ fn options() -> impl Strategy<Value = Options> {
             workgroup_size,
             subgroups,
             vectorize,
+            int64,
             max_binding_size,
             ..Options::default()
         }

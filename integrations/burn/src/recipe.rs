@@ -243,6 +243,8 @@ fn capabilities(client: &Client) -> Capabilities {
         subgroup_min_size: size(hardware.plane_size_min),
         subgroup_max_size: size(hardware.plane_size_max),
         cpu,
+        // What cubecl enables of wgpu's features it does not tell.
+        int64: false,
         max_workgroup_size: hardware.max_units_per_cube.min(hardware.max_cube_dim.0),
         max_workgroup_memory: hardware.max_shared_memory_size as u32,
         max_binding_size: properties.memory.max_page_size,

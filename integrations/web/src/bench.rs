@@ -252,7 +252,11 @@ fn strategy_of(config: &Config, stage: Stage) -> String {
         return format!("groups of {}", variant.workgroup_size);
     }
     let strategy = format!("{:?}", variant.strategy).to_lowercase();
-    let element = if variant.element == Element::F32x4 { " x4" } else { "" };
+    let element = match (variant.element, variant.wide) {
+        (Element::F32x4, true) => " x2x2",
+        (Element::F32x4, false) => " x4",
+        _ => "",
+    };
     format!("{strategy} {}{element}", variant.workgroup_size)
 }
 

@@ -1,0 +1,7 @@
+// No gradients of four rows.
+
+fn keep_grads(quarter: u32) {
+}
+
+fn store_quad(row: u32) {
+}
