@@ -287,7 +287,7 @@ pub struct Rule {
     /// Invocations in a workgroup; 0: the device's largest subgroup. [`Strategy::Resident`] takes more where it must, to
     /// hold the row.
     pub workgroup_size: u32,
-    /// Invocations that share a row, with [`Strategy::Group`]; 0 elsewhere.
+    /// Invocations that share a row, with [`Strategy::Group`], or a subgroup of a CPU where it has fewer; 0 elsewhere.
     pub threads_a_row: u32,
 }
 
@@ -363,6 +363,15 @@ impl Rule {
         format!("{rows}{} classes{up_to}, {layout}, on {device}", shape.classes)
     }
 
+    /// Invocations that share a row, on this device: on a CPU no more than a subgroup has, for beyond it a row takes
+    /// barriers.
+    fn group_lanes(&self, caps: &Capabilities) -> u32 {
+        match self.device {
+            DeviceClass::CpuSubgroups => self.threads_a_row.min(caps.subgroup_min_size),
+            _ => self.threads_a_row,
+        }
+    }
+
     /// Whether it is for this device and layout.
     fn is_for(&self, caps: &Capabilities, subgroups: bool, shape: &Shape) -> bool {
         let device = match self.device {
@@ -386,7 +395,7 @@ impl Rule {
         let lanes = match self.strategy {
             Strategy::Thread | Strategy::Streaming | Strategy::Split => u32::MAX,
             Strategy::Tile => 1,
-            Strategy::Group => self.threads_a_row,
+            Strategy::Group => self.group_lanes(caps),
             Strategy::Resident => largest_workgroup(caps, terms),
         };
         let held = lanes.saturating_mul(4 * terms.max_blocks());
@@ -565,7 +574,7 @@ impl Config {
                 return refused("threads_a_row", lanes.to_string(), &expected);
             }
             Some(lanes) => lanes,
-            None => rule.threads_a_row.clamp(1, workgroup_size),
+            None => rule.group_lanes(&caps).clamp(1, workgroup_size),
         };
         let lanes = match strategy {
             Strategy::Thread | Strategy::Tile => 1,
@@ -764,7 +773,7 @@ impl Config {
             let other = Options {
                 strategy: Some(rule.strategy),
                 workgroup_size: options.workgroup_size.or(Some(size)),
-                threads_a_row: (rule.strategy == Strategy::Group).then_some(rule.threads_a_row),
+                threads_a_row: (rule.strategy == Strategy::Group).then_some(rule.group_lanes(&caps)),
                 ..*options
             };
             // Not everything takes every shape.
