@@ -292,14 +292,14 @@ pub struct Rule {
 }
 
 /// The table: strategy, workgroup size and threads a row, by device, layout and number of classes. Elements a thread
-/// follow: as many blocks of four as it takes. On CPUs a workgroup is as wide as a subgroup, so that no barrier is
-/// needed; where there are no subgroups an invocation a row needs none either. The lines for CPUs were found by search
+/// follow: as many blocks of four as it takes. On CPUs no row up to 32,768 classes spans two subgroups, so that no barrier
+/// is needed; where there are no subgroups an invocation a row needs none either. The lines for CPUs were found by search
 /// on lavapipe (`benches/NOTES.md`); those for GPUs are reasoned, and not measured yet.
 pub const RULES: &[Rule] = &[
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassFirst, u32::MAX, Strategy::Thread, 64, 0),
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 32, Strategy::Group, 256, 1),
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 128, Strategy::Group, 64, 4),
-    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 512, Strategy::Group, 64, 8),
+    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 1024, Strategy::Group, 64, 8),
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 1024, Strategy::Thread, 0, 0),
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 32_768, Strategy::Streaming, 0, 0),
     few_rows(7, DeviceClass::CpuSubgroups, Strategy::Split, 0),
@@ -635,6 +635,14 @@ impl Config {
             } else {
                 is_dense(&shape)
             };
+        let wide = (vectorize || quads) && caps.cpu && caps.int64 && options.int64 != Some(false);
+        let eight = wide
+            && !quads
+            && terms != Terms::Scores
+            && shape.classes.is_multiple_of(8)
+            && shape.row_stride.is_multiple_of(8);
+        // Which come in pairs then; the most of a strategy is even.
+        let blocks = if eight { blocks.next_multiple_of(2) } else { blocks };
         let live = match &spec.class_weights {
             ClassWeights::Live(live) => Some(live),
             ClassWeights::None | ClassWeights::Given(_) => None,
@@ -668,13 +676,14 @@ impl Config {
                 && caps.subgroup_max_size == workgroup_size,
             quads,
             element: match options.dtype {
+                Dtype::F32 if eight => Element::F32x8,
                 Dtype::F32 if vectorize || quads => Element::F32x4,
                 Dtype::F32 => Element::F32,
                 Dtype::F16 => Element::F16,
                 Dtype::Bf16 => Element::Bf16,
             },
             // Of GPUs, none is known that would gain by it.
-            wide: (vectorize || quads) && caps.cpu && caps.int64 && options.int64 != Some(false),
+            wide,
             class_first,
             in_place: options.in_place,
             scores: spec.scores,

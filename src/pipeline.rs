@@ -459,7 +459,7 @@ impl Program {
 }
 
 /// A compiled stage that visits logits, and the same with loads of one word, made when it is first needed: for
-/// buffers that start at no multiple of 16 bytes, and numbers of rows that are none of four where they are taken by four.
+/// buffers that start at no multiple of 16 or 32 bytes, and numbers of rows that are none of four where they are taken by four.
 #[derive(Clone, Debug)]
 pub(crate) struct RowProgram {
     device: wgpu::Device,
@@ -493,13 +493,18 @@ impl RowProgram {
             "ROW_LOSSES" => variant.losses_by_four(),
             _ => false,
         };
+        let bytes = match variant.element {
+            Element::F32x8 => 32,
+            Element::F32x4 => 16,
+            _ => 4,
+        };
         let aligned =
-            |(name, region): &(&str, Region<'_>)| !by_four(name) || region.offset.is_multiple_of(16);
+            |(name, region): &(&str, Region<'_>)| !by_four(name) || region.offset.is_multiple_of(bytes);
         let fits = regions.iter().all(aligned) && (!variant.quads || rows.is_multiple_of(4));
         let groups = |variant: &Variant| {
             wgsl::workgroups(self.stage, variant, &Shape { rows, ..*self.config.shape() })
         };
-        if fits || variant.element != Element::F32x4 {
+        if fits {
             return Ok((&self.program, groups(&variant)));
         }
         let config = self.config.unvectorized();

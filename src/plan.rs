@@ -397,6 +397,7 @@ impl CrossEntropy {
             Element::F32 => "4-byte loads",
             Element::F32x4 if variant.wide => "16-byte loads as two of 8",
             Element::F32x4 => "16-byte loads",
+            Element::F32x8 => "32-byte loads as four of 8",
             Element::F16 | Element::Bf16 => "4-byte loads of two",
         };
         let visits = u64::from(self.config.visits());

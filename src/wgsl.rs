@@ -81,6 +81,8 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/binary_sums.wgsl"),
     shader!("parts/binary_table.wgsl"),
     shader!("parts/binary_targets.wgsl"),
+    shader!("parts/blocks_of_eight.wgsl"),
+    shader!("parts/blocks_of_four.wgsl"),
     shader!("parts/class_count.wgsl"),
     shader!("parts/class_soft.wgsl"),
     shader!("parts/class_weights_none.wgsl"),
@@ -91,6 +93,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/direct_write.wgsl"),
     shader!("parts/element_f32.wgsl"),
     shader!("parts/element_f32x4.wgsl"),
+    shader!("parts/element_f32x8.wgsl"),
     shader!("parts/element_half.wgsl"),
     shader!("parts/element_pair.wgsl"),
     shader!("parts/element_quad.wgsl"),
@@ -115,6 +118,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/held_grads.wgsl"),
     shader!("parts/held_moments.wgsl"),
     shader!("parts/held_terms.wgsl"),
+    shader!("parts/hold_eight.wgsl"),
     shader!("parts/hold_pair.wgsl"),
     shader!("parts/hold_quad.wgsl"),
     shader!("parts/hold_row.wgsl"),
@@ -146,6 +150,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/probabilities_scores.wgsl"),
     shader!("parts/probabilities_softmax.wgsl"),
     shader!("parts/put_direct.wgsl"),
+    shader!("parts/put_eight.wgsl"),
     shader!("parts/put_quad.wgsl"),
     shader!("parts/reduce_shuffle.wgsl"),
     shader!("parts/reduce_subgroup.wgsl"),
@@ -171,6 +176,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/store_f32.wgsl"),
     shader!("parts/store_f32x4.wgsl"),
     shader!("parts/store_half.wgsl"),
+    shader!("parts/stored_eight.wgsl"),
     shader!("parts/stored_wide.wgsl"),
     shader!("parts/stored_word.wgsl"),
     shader!("parts/sum_workgroup.wgsl"),
@@ -415,6 +421,9 @@ pub enum Element {
     F32,
     /// `f32`, four at a time: classes, stride and base are multiples of four, class-last.
     F32x4,
+    /// `f32`, eight at a time, as four words of 64 bits: classes, stride and base are multiples of eight, class-last, and
+    /// the number of blocks is even. With [`Variant::wide`], of logits.
+    F32x8,
     /// `f16`, two to a word: an even stride, and class-first an even `inner`. Needs no feature of the device.
     F16,
     /// `bf16`, the same.
@@ -446,7 +455,7 @@ pub struct Variant {
     pub single_subgroup: bool,
     /// How logits are loaded.
     pub element: Element,
-    /// Whether [`Element::F32x4`] loads and stores two words of 64 bits, for which the device needs
+    /// Whether [`Element::F32x4`] loads and stores two words of 64 bits, and [`Element::F32x8`] four, for which the device needs
     /// [`wgpu::Features::SHADER_INT64`]: what CPU drivers do word by word they do half as often.
     pub wide: bool,
     /// Whether an invocation takes four rows, whose logits [`Element::F32x4`] loads together, whatever the number of
@@ -963,21 +972,31 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
         Element::F32 => (&["parts/element_f32.wgsl"], Some("parts/store_f32.wgsl")),
         Element::F32x4 if variant.quads => (&["parts/element_quad.wgsl"], None),
         Element::F32x4 => (&["parts/element_f32x4.wgsl"], Some("parts/store_f32x4.wgsl")),
+        Element::F32x8 => (&["parts/element_f32x8.wgsl"], None),
         _ if variant.takes_pairs() => (&["parts/element_pair.wgsl", half], None),
         Element::F16 | Element::Bf16 => (&["parts/element_half.wgsl", half], Some("parts/store_half.wgsl")),
     };
     let either = |on: bool, yes, no| if on { yes } else { no };
-    let stored = either(variant.wide, "parts/stored_wide.wgsl", "parts/stored_word.wgsl");
+    let eight = variant.element == Element::F32x8;
+    let stored = match variant.wide {
+        true => either(eight, "parts/stored_eight.wgsl", "parts/stored_wide.wgsl"),
+        false => "parts/stored_word.wgsl",
+    };
     let pairs = variant.takes_pairs();
     let tile = variant.strategy == Strategy::Tile;
     let mut parts = vec!["parts/numerics.wgsl", "parts/row_part.wgsl", "parts/class_count.wgsl", stored];
     parts.extend(["parts/held.wgsl", either(tile, "parts/tile_read.wgsl", "parts/direct_read.wgsl")]);
+    parts.push(either(eight, "parts/blocks_of_eight.wgsl", "parts/blocks_of_four.wgsl"));
     let of_rows = |one, pair, quad| match (pairs, variant.quads) {
         (_, true) => quad,
         (true, _) => pair,
         _ => one,
     };
-    parts.push(of_rows("parts/hold_row.wgsl", "parts/hold_pair.wgsl", "parts/hold_quad.wgsl"));
+    parts.push(of_rows(
+        either(eight, "parts/hold_eight.wgsl", "parts/hold_row.wgsl"),
+        "parts/hold_pair.wgsl",
+        "parts/hold_quad.wgsl",
+    ));
     // What several workgroups have of a row they take apart.
     if !matches!(stage, Stage::CrossEntropyForwardShares | Stage::CrossEntropyForwardMoments) {
         parts.push(of_rows("parts/rows_one.wgsl", "parts/rows_pair.wgsl", "parts/rows_quad.wgsl"));
@@ -1017,7 +1036,10 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
             either(tile, "parts/tile_write.wgsl", "parts/direct_write.wgsl"),
         ]);
         if !pairs {
-            parts.push(either(variant.quads, "parts/put_quad.wgsl", "parts/put_direct.wgsl"));
+            parts.push(match variant.quads {
+                true => "parts/put_quad.wgsl",
+                false => either(eight, "parts/put_eight.wgsl", "parts/put_direct.wgsl"),
+            });
         }
         parts.extend(match (pairs, variant.held, stage) {
             (true, ..) => ["parts/grads_pair.wgsl"].as_slice(),
@@ -1154,15 +1176,28 @@ fn with_lane_spread(text: &str) -> String {
     spread().unwrap_or_else(|| text.to_owned())
 }
 
-/// Writes the lines between `// each BLOCK` and `// end` once for each block, with its number for `BLOCK`.
+/// Writes the lines between `// each BLOCK` and `// end` once for each block, with its number for `BLOCK`; those after
+/// `// each PAIR` once for each pair of blocks, with its number for `PAIR`, and those of its blocks for `EVEN` and `ODD`.
 fn unrolled(text: &str, blocks: u32) -> String {
     let mut lines = String::with_capacity(text.len());
     let mut body: Option<String> = None;
+    let mut pairs = false;
     for line in text.split_inclusive('\n') {
         match (line.trim(), &mut body) {
-            ("// each BLOCK", _) => body = Some(String::new()),
+            (each @ ("// each BLOCK" | "// each PAIR"), _) => {
+                pairs = each == "// each PAIR";
+                body = Some(String::new());
+            }
             ("// end", Some(repeated)) => {
-                lines.extend((0..blocks).map(|block| repeated.replace("BLOCK", &block.to_string())));
+                match pairs {
+                    true => lines.extend((0..blocks / 2).map(|pair| {
+                        let even = repeated.replace("EVEN", &(2 * pair).to_string());
+                        even.replace("ODD", &(2 * pair + 1).to_string()).replace("PAIR", &pair.to_string())
+                    })),
+                    false => {
+                        lines.extend((0..blocks).map(|block| repeated.replace("BLOCK", &block.to_string())));
+                    }
+                }
                 body = None;
             }
             (_, Some(repeated)) => repeated.push_str(line),
@@ -1263,6 +1298,10 @@ pub fn all() -> Vec<(Stage, Variant)> {
                 // Which words are stored is one thing, everything else another.
                 if variant.element == Element::F32x4 && stage.reads_logits() && options.count_ones() != 1 {
                     all.push((stage, Variant { wide: true, ..variant.clone() }));
+                    let eight = Variant { wide: true, element: Element::F32x8, ..variant.clone() };
+                    if eight.is_sound() {
+                        all.push((stage, eight));
+                    }
                 }
                 all.push((stage, variant));
             }
@@ -1339,19 +1378,26 @@ fn layouts() -> Vec<Variant> {
 impl Variant {
     /// Whether the choices go together.
     pub fn is_sound(&self) -> bool {
+        let eight = self.element == Element::F32x8;
         let class_last_only =
-            self.element == Element::F32x4 && !self.quads || self.strategy != Strategy::Thread;
+            self.element == Element::F32x4 && !self.quads || eight || self.strategy != Strategy::Thread;
         let subgroups_unused = self.subgroups && self.strategy.invocation_a_row();
         let more_terms_than_one =
             (self.targets != Targets::Labels || self.scores != Scores::Logits) && !self.general;
         let holds = match self.strategy {
-            Strategy::Tile => self.held && self.element != Element::F32x4,
+            Strategy::Tile => self.held && !matches!(self.element, Element::F32x4 | Element::F32x8),
             Strategy::Group | Strategy::Resident => self.held,
             Strategy::Streaming => !self.held,
             Strategy::Split => !self.held && !self.subgroups && self.scores == Scores::Logits,
             Strategy::Thread => true,
         };
-        let wide_words = self.wide && self.element != Element::F32x4;
+        let wide_words = match self.element {
+            Element::F32x4 => false,
+            Element::F32x8 => {
+                !self.wide || self.scores != Scores::Logits || !self.blocks.is_multiple_of(2) || self.quads
+            }
+            _ => self.wide,
+        };
         let quads = self.quads
             && (self.element != Element::F32x4
                 || self.general
@@ -1420,7 +1466,7 @@ impl Variant {
         // As many classes as the blocks hold, where the text is for any number.
         let classes = if self.classes == 0 { 4 * self.blocks } else { self.classes };
         match self.element {
-            Element::F32 | Element::F32x4 => self.workgroup_size * classes,
+            Element::F32 | Element::F32x4 | Element::F32x8 => self.workgroup_size * classes,
             Element::F16 | Element::Bf16 => self.workgroup_size * classes / 2,
         }
     }

@@ -14,7 +14,7 @@ pub const CASES: &[Case] = &[
         Shape::new(1_000_000, 2),
         "the fewest classes: 8 bytes of logits a row, so that all else a row costs shows",
     ),
-    case(Shape::new(1_000_000, 10), "the classic ten; no multiple of four, so loads of one word"),
+    case(Shape::new(1_000_000, 10), "the classic ten; no multiple of four, so GPUs load single words"),
     case(Shape::new(1_000_000, 19), "odd: rows start anywhere within 16 bytes"),
     case(Shape::new(65_536, 100), "more classes than one invocation should walk over"),
     case(Shape::new(32_768, 256), "a multiple of every workgroup size"),

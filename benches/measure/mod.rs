@@ -478,6 +478,7 @@ pub fn strategy_of(config: &Config, stage: Stage) -> String {
     let element = match (variant.element, variant.wide) {
         (Element::F32x4, true) => " x2x2",
         (Element::F32x4, false) => " x4",
+        (Element::F32x8, _) => " x2x4",
         _ => "",
     };
     format!("{strategy} {}{group}{subgroups}{element} k{}", variant.workgroup_size, variant.blocks)

@@ -12,18 +12,8 @@ var<private> held_BLOCK: vec4<f32>;
 // exp then.
 var<private> held_reference: f32;
 
-// Relative to `first`: known when the pipeline is made, and so are comparisons with it spared an addition.
-fn block_offsets(block: u32) -> vec4<u32> {
-    return four_classes(4u * block * lanes());
-}
-
 fn block_classes(first: u32, block: u32) -> vec4<u32> {
     return first + block_offsets(block);
-}
-
-// Whether all invocations have four classes in a block: known when the pipeline is made, or not at all.
-fn is_whole(block: u32) -> bool {
-    return 4u * (block + 1u) * lanes() <= CLASSES;
 }
 
 // Takes what is held, classes later than those before, into maximum, sum, argmax and the label's own logit.

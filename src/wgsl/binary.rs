@@ -148,7 +148,7 @@ pub(super) fn parts(stage: Stage, variant: &BinaryVariant) -> Vec<&'static str> 
             parts.extend::<&[&str]>(match variant.element {
                 Element::F16 => &["parts/binary_element_half.wgsl", "parts/half_f16.wgsl"],
                 Element::Bf16 => &["parts/binary_element_half.wgsl", "parts/half_bf16.wgsl"],
-                Element::F32 | Element::F32x4 => &["parts/binary_element_f32.wgsl"],
+                Element::F32 | Element::F32x4 | Element::F32x8 => &["parts/binary_element_f32.wgsl"],
             });
             parts.push(either(
                 variant.in_place,

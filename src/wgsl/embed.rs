@@ -58,7 +58,9 @@ pub fn uses_subgroups(stage: Stage, variant: &Variant) -> bool {
 /// Whether the text has words of 64 bits: [`Variant::wide`]. naga takes it where the device has
 /// [`wgpu::Features::SHADER_INT64`]; Tint does not, and neither do engines on GL.
 pub fn uses_int64(stage: Stage, variant: &Variant) -> bool {
-    variant.wide && super::parts(stage, variant).contains(&"parts/stored_wide.wgsl")
+    super::parts(stage, variant)
+        .iter()
+        .any(|part| matches!(*part, "parts/stored_wide.wgsl" | "parts/stored_eight.wgsl"))
 }
 
 /// `override NAME: TYPE = DEFAULT;` as a `const`, with the variant's value where it has one.

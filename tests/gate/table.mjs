@@ -30,6 +30,8 @@ const COLUMNS = {
 const REASONS = {
     'no-subgroups-on-gl': 'wgpu offers no subgroups on GL, so no text with subgroup operations goes there',
     'no-f16-on-gl': 'naga writes no f16 in GLSL',
+    'no-64-bit-words-on-gl': 'wgpu offers no words of 64 bits on GL, so no text with them goes there',
+    'no-64-bit-words-in-browsers': 'WebGPU has no words of 64 bits: such texts are for wgpu on its own',
     'same-program-as-read_write': 'the program of read_write, but for the access of its bindings: naga and Tint judge it',
     'cover-of-pairs': 'every pair of choices meets in a text that is judged; SHADER_GATE_FULL=1 judges every text',
     'one-in-eight': 'DXC takes seconds a text: with SHADER_GATE_COVER=1 it judges one in eight, by the hash of the text',

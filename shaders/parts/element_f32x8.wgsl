@@ -1,0 +1,25 @@
+// f32 logits, class-last, with classes, stride and base all multiples of eight: 32 bytes as four words of 64 bits, which
+// are two blocks of four classes. For CPUs: a driver that walks over its invocations for each load walks half as often.
+
+struct Eight {
+    low: vec4<u32>,
+    high: vec4<u32>,
+}
+
+alias LogitWord = Eight;
+
+fn class_stride() -> u32 {
+    return 1u;
+}
+
+fn row_offset(row: u32) -> u32 {
+    return row * params.row_stride;
+}
+
+fn first_class(lane: u32) -> u32 {
+    return lane * 8u;
+}
+
+fn four_classes(first: u32) -> vec4<u32> {
+    return first + vec4<u32>(0u, 1u, 2u, 3u);
+}
