@@ -637,12 +637,13 @@ impl Config {
             };
         let wide = (vectorize || quads) && caps.cpu && caps.int64 && options.int64 != Some(false);
         let eight = wide
-            && !quads
             && terms != Terms::Scores
-            && shape.classes.is_multiple_of(8)
-            && shape.row_stride.is_multiple_of(8);
+            && match quads {
+                true => !class_first && shape.classes.is_multiple_of(2),
+                false => shape.classes.is_multiple_of(8) && shape.row_stride.is_multiple_of(8),
+            };
         // Which come in pairs then; the most of a strategy is even.
-        let blocks = if eight { blocks.next_multiple_of(2) } else { blocks };
+        let blocks = if eight && !quads { blocks.next_multiple_of(2) } else { blocks };
         let live = match &spec.class_weights {
             ClassWeights::Live(live) => Some(live),
             ClassWeights::None | ClassWeights::Given(_) => None,

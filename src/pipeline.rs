@@ -487,19 +487,15 @@ impl RowProgram {
         regions: &[(&'static str, Region<'_>)],
     ) -> Result<(&Program, u64), BindError> {
         let variant = self.config.variant_of(self.stage);
-        let by_four = |name: &str| match name {
-            "LOGITS" | "LOGIT_GRADS" => true,
-            "LABELS" => variant.labels_by_four(),
-            "ROW_LOSSES" => variant.losses_by_four(),
-            _ => false,
+        // What each buffer starts at a multiple of.
+        let bytes = |name: &str| match (name, variant.element) {
+            ("LOGITS" | "LOGIT_GRADS", Element::F32x8) => 32,
+            ("LOGITS" | "LOGIT_GRADS", Element::F32x4) => 16,
+            ("LABELS", _) if variant.labels_by_four() => 16,
+            ("ROW_LOSSES", _) if variant.losses_by_four() => 16,
+            _ => 1,
         };
-        let bytes = match variant.element {
-            Element::F32x8 => 32,
-            Element::F32x4 => 16,
-            _ => 4,
-        };
-        let aligned =
-            |(name, region): &(&str, Region<'_>)| !by_four(name) || region.offset.is_multiple_of(bytes);
+        let aligned = |(name, region): &(&str, Region<'_>)| region.offset.is_multiple_of(bytes(name));
         let fits = regions.iter().all(aligned) && (!variant.quads || rows.is_multiple_of(4));
         let groups = |variant: &Variant| {
             wgsl::workgroups(self.stage, variant, &Shape { rows, ..*self.config.shape() })

@@ -132,6 +132,8 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/lanes_subgroup.wgsl"),
     shader!("parts/lanes_thread.wgsl"),
     shader!("parts/lanes_workgroup.wgsl"),
+    shader!("parts/load_quad_one.wgsl"),
+    shader!("parts/load_quad_two.wgsl"),
     shader!("parts/logits_read.wgsl"),
     shader!("parts/loss_sums.wgsl"),
     shader!("parts/losses_four.wgsl"),
@@ -176,6 +178,8 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/store_f32.wgsl"),
     shader!("parts/store_f32x4.wgsl"),
     shader!("parts/store_half.wgsl"),
+    shader!("parts/store_quad_one.wgsl"),
+    shader!("parts/store_quad_two.wgsl"),
     shader!("parts/stored_eight.wgsl"),
     shader!("parts/stored_wide.wgsl"),
     shader!("parts/stored_word.wgsl"),
@@ -422,7 +426,8 @@ pub enum Element {
     /// `f32`, four at a time: classes, stride and base are multiples of four, class-last.
     F32x4,
     /// `f32`, eight at a time, as four words of 64 bits: classes, stride and base are multiples of eight, class-last, and
-    /// the number of blocks is even. With [`Variant::wide`], of logits.
+    /// the number of blocks is even; with [`Variant::quads`] the number of classes is even. With [`Variant::wide`], of
+    /// logits.
     F32x8,
     /// `f16`, two to a word: an even stride, and class-first an even `inner`. Needs no feature of the device.
     F16,
@@ -458,7 +463,7 @@ pub struct Variant {
     /// Whether [`Element::F32x4`] loads and stores two words of 64 bits, and [`Element::F32x8`] four, for which the device needs
     /// [`wgpu::Features::SHADER_INT64`]: what CPU drivers do word by word they do half as often.
     pub wide: bool,
-    /// Whether an invocation takes four rows, whose logits [`Element::F32x4`] loads together, whatever the number of
+    /// Whether an invocation takes four rows, whose logits [`Element::F32x4`] or [`Element::F32x8`] loads together, whatever the number of
     /// classes: class-last without padding, or class-first neighbours. The number of rows is a multiple of four then, and
     /// so is `inner`; logits, gradients, labels and row losses start at multiples of 16 bytes. For losses of the label's
     /// term alone, with rows in registers and an invocation to each.
@@ -970,7 +975,8 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
     // A pair is written together by `grads_pair`.
     let (elements, store): (&[&str], _) = match variant.element {
         Element::F32 => (&["parts/element_f32.wgsl"], Some("parts/store_f32.wgsl")),
-        Element::F32x4 if variant.quads => (&["parts/element_quad.wgsl"], None),
+        Element::F32x4 if variant.quads => (&["parts/element_quad.wgsl", "parts/load_quad_one.wgsl"], None),
+        Element::F32x8 if variant.quads => (&["parts/element_quad.wgsl", "parts/load_quad_two.wgsl"], None),
         Element::F32x4 => (&["parts/element_f32x4.wgsl"], Some("parts/store_f32x4.wgsl")),
         Element::F32x8 => (&["parts/element_f32x8.wgsl"], None),
         _ if variant.takes_pairs() => (&["parts/element_pair.wgsl", half], None),
@@ -986,6 +992,7 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
     let tile = variant.strategy == Strategy::Tile;
     let mut parts = vec!["parts/numerics.wgsl", "parts/row_part.wgsl", "parts/class_count.wgsl", stored];
     parts.extend(["parts/held.wgsl", either(tile, "parts/tile_read.wgsl", "parts/direct_read.wgsl")]);
+    let eight = eight && !variant.quads;
     parts.push(either(eight, "parts/blocks_of_eight.wgsl", "parts/blocks_of_four.wgsl"));
     let of_rows = |one, pair, quad| match (pairs, variant.quads) {
         (_, true) => quad,
@@ -1022,6 +1029,13 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
     });
     if variant.quads {
         parts.push(either(stage.writes_grads(), "parts/grads_quad.wgsl", "parts/grads_quad_none.wgsl"));
+        if stage.writes_grads() {
+            parts.push(either(
+                variant.element == Element::F32x8,
+                "parts/store_quad_two.wgsl",
+                "parts/store_quad_one.wgsl",
+            ));
+        }
         let finds_losses = matches!(stage, Stage::CrossEntropy | Stage::CrossEntropyForward);
         if !finds_losses {
             parts.push("parts/tally_quad_none.wgsl");
@@ -1351,7 +1365,7 @@ fn layouts() -> Vec<Variant> {
         }
     }
     // Four rows an invocation: what CPUs take.
-    for choices in 0..1u32 << 3 {
+    for choices in 0..1u32 << 4 {
         let bit = |n: u32| choices >> n & 1 == 1;
         for strategy in [Strategy::Thread, Strategy::Group] {
             layouts.push(Variant {
@@ -1362,10 +1376,11 @@ fn layouts() -> Vec<Variant> {
                 label_bits: if bit(2) { 8 } else { 32 },
                 held: true,
                 blocks: 2,
-                classes: 5,
+                classes: if bit(3) { 6 } else { 5 },
                 on_cpu: true,
                 count_in_workgroup: false,
-                element: Element::F32x4,
+                element: if bit(3) { Element::F32x8 } else { Element::F32x4 },
+                wide: bit(3),
                 quads: true,
                 ..Variant::default()
             });
@@ -1380,7 +1395,7 @@ impl Variant {
     pub fn is_sound(&self) -> bool {
         let eight = self.element == Element::F32x8;
         let class_last_only =
-            self.element == Element::F32x4 && !self.quads || eight || self.strategy != Strategy::Thread;
+            (self.element == Element::F32x4 || eight) && !self.quads || self.strategy != Strategy::Thread;
         let subgroups_unused = self.subgroups && self.strategy.invocation_a_row();
         let more_terms_than_one =
             (self.targets != Targets::Labels || self.scores != Scores::Logits) && !self.general;
@@ -1394,12 +1409,14 @@ impl Variant {
         let wide_words = match self.element {
             Element::F32x4 => false,
             Element::F32x8 => {
-                !self.wide || self.scores != Scores::Logits || !self.blocks.is_multiple_of(2) || self.quads
+                let even = if self.quads { self.classes } else { self.blocks };
+                let class_first_quads = self.quads && (self.class_first || self.classes == 0);
+                !self.wide || self.scores != Scores::Logits || !even.is_multiple_of(2) || class_first_quads
             }
             _ => self.wide,
         };
         let quads = self.quads
-            && (self.element != Element::F32x4
+            && (!matches!(self.element, Element::F32x4 | Element::F32x8)
                 || self.general
                 || !self.held
                 || self.lanes() != 1

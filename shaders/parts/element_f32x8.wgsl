@@ -1,11 +1,6 @@
 // f32 logits, class-last, with classes, stride and base all multiples of eight: 32 bytes as four words of 64 bits, which
 // are two blocks of four classes. For CPUs: a driver that walks over its invocations for each load walks half as often.
 
-struct Eight {
-    low: vec4<u32>,
-    high: vec4<u32>,
-}
-
 alias LogitWord = Eight;
 
 fn class_stride() -> u32 {

@@ -2,8 +2,6 @@
 // as there are classes, wherever each of them starts; or class-first, neighbouring positions, of which a word is one
 // class. Rows and `inner` are multiples of four, bases of 16 bytes.
 
-alias LogitWord = vec4<u32>;
-
 override CLASS_FIRST: bool = false;
 
 fn class_stride() -> u32 {

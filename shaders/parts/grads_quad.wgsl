@@ -24,7 +24,3 @@ fn store_quad(row: u32) {
     store_quad_word(at, 4u * BLOCKu + 3u);
     // end
 }
-
-fn store_quad_word(at: u32, word: u32) {
-    if (word < class_count()) { write_grad(at + word * quad_stride(), quad_words[word]); }
-}

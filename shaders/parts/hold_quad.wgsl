@@ -37,10 +37,6 @@ fn load_quad(row: u32) {
     // end
 }
 
-fn load_quad_word(at: u32, word: u32) {
-    if (word < class_count()) { quad_words[word] = read_logit(at + word * quad_stride()); }
-}
-
 fn pick_row(quarter: u32) {
     // each BLOCK
     hand_BLOCK = vec4<u32>(

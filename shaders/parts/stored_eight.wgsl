@@ -1,5 +1,10 @@
 // Eight classes in four words of 64 bits. The lower half of each comes first in memory.
 
+struct Eight {
+    low: vec4<u32>,
+    high: vec4<u32>,
+}
+
 alias StoredWord = vec4<u64>;
 
 fn from_stored(word: StoredWord) -> Eight {
