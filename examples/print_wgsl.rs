@@ -34,7 +34,7 @@ the loss
 the device and the text
   --in-place  --grad-out        gradients over the logits; an upstream gradient
   --subgroups N                 a device with subgroups of N
-  --cpu                         a device that is a CPU
+  --cpu  --int64                a device that is a CPU; one with words of 64 bits
   --strategy NAME  --workgroup-size N  --no-vectorize
   --read                        buffers that are only read say so
   --enable-subgroups            the dialect of browsers
@@ -141,6 +141,7 @@ pub fn asked(mut parser: lexopt::Parser) -> Result<Asked, Failure> {
                 };
             }
             Long("cpu") => caps.cpu = true,
+            Long("int64") => caps.int64 = true,
             Long("strategy") => {
                 let named = Strategy::ALL.map(|strategy| (format!("{strategy:?}").to_lowercase(), strategy));
                 let named: Vec<(&str, Strategy)> =

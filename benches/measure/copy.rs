@@ -5,15 +5,28 @@
 pub struct CopyShape {
     /// Invocations in a workgroup.
     pub workgroup_size: u32,
-    /// Vectors of 16 bytes an invocation.
+    /// Vectors of four words an invocation.
     pub vectors: u32,
     /// Whether it only reads, and adds up.
     pub sums: bool,
+    /// Whether words have 64 bits.
+    pub wide: bool,
 }
 
 impl CopyShape {
     pub const fn new(workgroup_size: u32, vectors: u32, sums: bool) -> Self {
-        Self { workgroup_size, vectors, sums }
+        Self { workgroup_size, vectors, sums, wide: false }
+    }
+
+    /// The same in words of 64 bits: for devices that have them.
+    #[allow(dead_code, reason = "a browser has none")]
+    pub const fn wide(self) -> Self {
+        Self { wide: true, ..self }
+    }
+
+    /// Bytes of a vector.
+    pub const fn vector_bytes(&self) -> u64 {
+        if self.wide { 32 } else { 16 }
     }
 
     /// Bytes that it moves for each byte of the source.
@@ -40,5 +53,6 @@ impl CopyShape {
             .replace("LOADS", &lines("let v_VECTOR = source[at + VECTORu * WORKGROUP_SIZE];", "\n    "))
             .replace("STORES", &stores)
             .replace("VECTORS", &self.vectors.to_string())
+            .replace("vec4<u32>", if self.wide { "vec4<u64>" } else { "vec4<u32>" })
     }
 }

@@ -243,6 +243,8 @@ const COPY_SHAPES: &[CopyShape] = &[
     CopyShape::new(256, 1, false),
     CopyShape::new(64, 4, false),
     CopyShape::new(256, 4, false),
+    CopyShape::new(64, 1, false).wide(),
+    CopyShape::new(64, 2, false).wide(),
     CopyShape::new(8, 4, true),
     CopyShape::new(64, 4, true),
 ];
@@ -250,8 +252,10 @@ const COPY_SHAPES: &[CopyShape] = &[
 /// GB/s of the copies of one size; read and written bytes both count.
 #[derive(Clone, Debug)]
 pub struct Ceiling {
-    /// By shape of the copy.
+    /// By shape of the copy, in words of 32 bits.
     pub copies: Vec<(CopyShape, f64)>,
+    /// The best in words of 64 bits, where the device has them.
+    pub wide: Option<f64>,
     /// The best sum, which only reads.
     pub sum: f64,
     /// `copy_buffer_to_buffer`.
@@ -269,6 +273,7 @@ impl Copies {
     /// Compiles the shaders.
     pub fn new(gpu: &Gpu) -> Result<Self, Failure> {
         let limit = gpu.device.limits().max_compute_invocations_per_workgroup;
+        let int64 = gpu.device.features().contains(wgpu::Features::SHADER_INT64);
         let entry = |binding, read_only| wgpu::BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,
@@ -285,7 +290,7 @@ impl Copies {
         });
         let shaders = COPY_SHAPES
             .iter()
-            .filter(|shape| shape.workgroup_size <= limit)
+            .filter(|shape| shape.workgroup_size <= limit && (!shape.wide || int64))
             .map(|shape| (*shape, copy_pipeline(gpu, &layout, shape)))
             .collect();
         Ok(Self { layout, shaders })
@@ -322,11 +327,15 @@ impl Copies {
             ],
         });
         let mut run = CopyRun { clock, size, bind_group, best: [None, None] };
-        let (mut copies, mut sum) = (Vec::new(), 0.0f64);
+        let (mut copies, mut wide, mut sum) = (Vec::new(), None, 0.0f64);
         let mut most = [0.0f64; 2];
         for (shape, pipeline) in &self.shaders {
             let took = median_run(testing, &|runs| run.passes(shape, pipeline, runs))?;
             let rate = run.rate(shape, took);
+            if shape.wide {
+                wide = Some(wide.unwrap_or(0.0f64).max(rate));
+                continue;
+            }
             let which = usize::from(shape.sums);
             if rate > most[which] {
                 most[which] = rate;
@@ -341,7 +350,7 @@ impl Copies {
             clock.commands(runs, &|encoder| encoder.copy_buffer_to_buffer(&source, 0, &target, 0, size))
         })?;
         let buffer_to_buffer = (2 * size) as f64 / took.as_secs_f64() / 1e9;
-        Ok((run, Ceiling { copies, sum, buffer_to_buffer }))
+        Ok((run, Ceiling { copies, wide, sum, buffer_to_buffer }))
     }
 }
 
@@ -361,7 +370,7 @@ impl CopyRun<'_> {
         pipeline: &wgpu::ComputePipeline,
         runs: u64,
     ) -> Result<Took, Failure> {
-        let groups = self.size / 16 / u64::from(shape.workgroup_size * shape.vectors);
+        let groups = self.size / shape.vector_bytes() / u64::from(shape.workgroup_size * shape.vectors);
         let (x, y) = grid_of(groups, self.clock.gpu.device.limits().max_compute_workgroups_per_dimension);
         self.clock.passes(runs, &|pass| {
             pass.set_pipeline(pipeline);

@@ -201,13 +201,15 @@ impl Bench {
         let mut best_copy = 0.0f64;
         println!("{}", Row::HEAD);
         for (case, shape) in self.cases() {
-            if !self.wanted.json {
-                println!("{}: {}", name_of(&shape), case.why);
-            }
             // Once a shape, between its kernels: a shared machine changes from second to second.
             let bytes = data::traffic(&shape, 8, 8);
             let (copy, ceiling) = self.copies.of(&self.clock, bytes, self.wanted.testing)?;
             best_copy = best_copy.max(ceiling.best_shader());
+            if !self.wanted.json {
+                let wide = ceiling.wide.map(|rate| format!(", {rate:.1} in words of 64 bits"));
+                let (name, copies) = (name_of(&shape), ceiling.best_shader());
+                println!("{name}: {}; copies at {copies:.1} GB/s{}", case.why, wide.unwrap_or_default());
+            }
             for (kernel, dtype) in kernels(&shape) {
                 if !self.wanted.takes(kernel, dtype) {
                     continue;
