@@ -298,7 +298,8 @@ pub struct Rule {
 pub const RULES: &[Rule] = &[
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassFirst, u32::MAX, Strategy::Thread, 64, 0),
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 5, Strategy::Group, 256, 1),
-    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 32, Strategy::Thread, 64, 0),
+    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 16, Strategy::Thread, 64, 0),
+    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 32, Strategy::Group, 256, 1),
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 128, Strategy::Group, 64, 4),
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 1024, Strategy::Group, 64, 8),
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 1024, Strategy::Thread, 0, 0),
