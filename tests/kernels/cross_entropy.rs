@@ -177,10 +177,9 @@ fn four_rows_an_invocation() {
                 assert_eq!(bits(&others).1, bits(&got).1, "{}: {shape:?}", gpu.describe());
                 for (vectorize, int64) in [(None, Some(false)), (Some(false), None)] {
                     let (plan, other) = run_plan(gpu, &batch, &Options { vectorize, int64, ..plain }, at);
-                    assert!(
-                        !plan.config().variant().wide
-                            && !(plan.config().variant().quads && vectorize.is_some())
-                    );
+                    let variant = plan.config().variant();
+                    assert!(!variant.wide);
+                    assert_eq!(variant.quads, takes_four && vectorize.is_none(), "{shape:?}");
                     assert_eq!(bits(&other), bits(&got), "{}: {shape:?} {vectorize:?}", gpu.describe());
                 }
             }
