@@ -537,7 +537,8 @@ impl Copies {
                 layout: &pipeline.get_bind_group_layout(0),
                 entries: &entries,
             });
-            let groups = (bytes / shape.vector_bytes()).div_ceil(u64::from(shape.workgroup_size * shape.vectors));
+            let groups =
+                (bytes / shape.vector_bytes()).div_ceil(u64::from(shape.workgroup_size * shape.vectors));
             let (width, height) = wgpu_cross_entropy::wgsl::grid(groups, 65_535);
             let ms = clock
                 .median(gpu, &|pass| {
