@@ -617,11 +617,11 @@ impl Config {
             });
         }
         let vectorize = options.vectorize != Some(false)
+            && options.dtype == Dtype::F32
             && !class_first
             && strategy != Strategy::Tile
             && shape.classes.is_multiple_of(4)
             && shape.row_stride.is_multiple_of(4);
-        let vectorize = vectorize && options.dtype == Dtype::F32;
         // Of GPUs, none is known that would gain by it: neighbouring invocations share their words anyway.
         let quads = caps.cpu
             && options.vectorize != Some(false)
@@ -637,6 +637,7 @@ impl Config {
             } else {
                 is_dense(&shape)
             };
+        // The same holds of words of 64 bits.
         let wide = (vectorize || quads) && caps.cpu && caps.int64 && options.int64 != Some(false);
         let eight = wide
             && terms != Terms::Scores
@@ -685,7 +686,6 @@ impl Config {
                 Dtype::F16 => Element::F16,
                 Dtype::Bf16 => Element::Bf16,
             },
-            // Of GPUs, none is known that would gain by it.
             wide,
             class_first,
             in_place: options.in_place,

@@ -87,6 +87,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/class_soft.wgsl"),
     shader!("parts/class_weights_none.wgsl"),
     shader!("parts/class_weights_table.wgsl"),
+    shader!("parts/classes_side_by_side.wgsl"),
     shader!("parts/cost_none.wgsl"),
     shader!("parts/cost_table.wgsl"),
     shader!("parts/direct_read.wgsl"),
@@ -132,6 +133,8 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/lanes_subgroup.wgsl"),
     shader!("parts/lanes_thread.wgsl"),
     shader!("parts/lanes_workgroup.wgsl"),
+    shader!("parts/layout_either.wgsl"),
+    shader!("parts/layout_last.wgsl"),
     shader!("parts/load_quad_one.wgsl"),
     shader!("parts/load_quad_two.wgsl"),
     shader!("parts/logits_read.wgsl"),
@@ -984,6 +987,13 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
     };
     let either = |on: bool, yes, no| if on { yes } else { no };
     let eight = variant.element == Element::F32x8;
+    let layout = match variant.element {
+        // Two rows that share words have a layout of their own.
+        _ if variant.takes_pairs() => None,
+        Element::F32 => Some("parts/layout_either.wgsl"),
+        _ if variant.quads => Some("parts/layout_either.wgsl"),
+        _ => Some("parts/layout_last.wgsl"),
+    };
     let stored = match variant.wide {
         true => either(eight, "parts/stored_eight.wgsl", "parts/stored_wide.wgsl"),
         false => "parts/stored_word.wgsl",
@@ -992,6 +1002,10 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
     let tile = variant.strategy == Strategy::Tile;
     let mut parts = vec!["parts/numerics.wgsl", "parts/row_part.wgsl", "parts/class_count.wgsl", stored];
     parts.extend(["parts/held.wgsl", either(tile, "parts/tile_read.wgsl", "parts/direct_read.wgsl")]);
+    parts.extend(layout);
+    if variant.element != Element::F32 {
+        parts.push("parts/classes_side_by_side.wgsl");
+    }
     let eight = eight && !variant.quads;
     parts.push(either(eight, "parts/blocks_of_eight.wgsl", "parts/blocks_of_four.wgsl"));
     let of_rows = |one, pair, quad| match (pairs, variant.quads) {

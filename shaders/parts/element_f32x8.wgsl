@@ -3,18 +3,6 @@
 
 alias LogitWord = Eight;
 
-fn class_stride() -> u32 {
-    return 1u;
-}
-
-fn row_offset(row: u32) -> u32 {
-    return row * params.row_stride;
-}
-
 fn first_class(lane: u32) -> u32 {
     return lane * 8u;
-}
-
-fn four_classes(first: u32) -> vec4<u32> {
-    return first + vec4<u32>(0u, 1u, 2u, 3u);
 }

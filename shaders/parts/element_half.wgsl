@@ -3,21 +3,8 @@
 
 alias LogitWord = u32;
 
-fn class_stride() -> u32 {
-    return 1u;
-}
-
-// In elements; a whole number of words.
-fn row_offset(row: u32) -> u32 {
-    return row * params.row_stride;
-}
-
 fn first_class(lane: u32) -> u32 {
     return lane * 4u;
-}
-
-fn four_classes(first: u32) -> vec4<u32> {
-    return first + vec4<u32>(0u, 1u, 2u, 3u);
 }
 
 fn load_four(row_at: u32, classes: vec4<u32>) -> vec4<u32> {

@@ -16,10 +16,6 @@ fn first_class(lane: u32) -> u32 {
     return lane;
 }
 
-fn four_classes(first: u32) -> vec4<u32> {
-    return first + vec4<u32>(0u, 1u, 2u, 3u);
-}
-
 // The words of four classes, each with the logits of two rows. As in `element_f32`: past the last class it is read again.
 fn load_words(row_at: u32, classes: vec4<u32>) -> vec4<u32> {
     let at = logits_base() + row_at / 2u + min(classes, vec4<u32>(class_count() - 1u)) * (inner_size / 2u);
