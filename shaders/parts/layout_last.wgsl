@@ -1,4 +1,4 @@
-// Rows class-last.
+// Where the logits of a row lie that is stored class-last: beside each other.
 
 fn class_stride() -> u32 {
     return 1u;
