@@ -14,6 +14,7 @@ override WORKGROUP_SIZE: u32 = 64u;
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
     stage_in(group, lane);
+    open_losses();
     take_rows(row_of(group, lane), lane);
 }
 

@@ -678,6 +678,10 @@ impl Config {
             single_subgroup: caps.cpu
                 && caps.subgroup_min_size == workgroup_size
                 && caps.subgroup_max_size == workgroup_size,
+            row_a_subgroup: subgroups
+                && strategy == Strategy::Group
+                && caps.subgroup_min_size == group_lanes
+                && caps.subgroup_max_size == group_lanes,
             quads,
             element: match options.dtype {
                 Dtype::F32 if eight => Element::F32x8,

@@ -139,6 +139,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/load_quad_two.wgsl"),
     shader!("parts/logits_read.wgsl"),
     shader!("parts/loss_sums.wgsl"),
+    shader!("parts/losses_base.wgsl"),
     shader!("parts/losses_four.wgsl"),
     shader!("parts/losses_none.wgsl"),
     shader!("parts/moments.wgsl"),
@@ -152,6 +153,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/numerics.wgsl"),
     shader!("parts/one_minus_exp.wgsl"),
     shader!("parts/params.wgsl"),
+    shader!("parts/prediction.wgsl"),
     shader!("parts/probabilities_scores.wgsl"),
     shader!("parts/probabilities_softmax.wgsl"),
     shader!("parts/put_direct.wgsl"),
@@ -167,6 +169,8 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/row_part_subgroup.wgsl"),
     shader!("parts/row_result.wgsl"),
     shader!("parts/row_single.wgsl"),
+    shader!("parts/row_whole_shuffle.wgsl"),
+    shader!("parts/row_whole_thread.wgsl"),
     shader!("parts/rows_one.wgsl"),
     shader!("parts/rows_pair.wgsl"),
     shader!("parts/rows_quad.wgsl"),
@@ -461,6 +465,8 @@ pub struct Variant {
     pub subgroups: bool,
     /// Whether a workgroup is known to be a single subgroup.
     pub single_subgroup: bool,
+    /// Whether a subgroup is known to have a single row, with [`Strategy::Group`].
+    pub row_a_subgroup: bool,
     /// How logits are loaded.
     pub element: Element,
     /// Whether [`Element::F32x4`] loads and stores two words of 64 bits, and [`Element::F32x8`] four, for which the device needs
@@ -598,6 +604,7 @@ impl Default for Variant {
             on_cpu: false,
             subgroups: false,
             single_subgroup: false,
+            row_a_subgroup: false,
             element: Element::F32,
             wide: false,
             quads: false,
@@ -675,9 +682,11 @@ pub fn source(stage: Stage, variant: &Variant) -> Source {
         text.push_str(&format!("\nconst BLOCKS: u32 = {}u;\n", variant.blocks));
         text.push_str(&format!("const KEEPS_TERMS: bool = {};\n", variant.keeps_terms(stage)));
         text.push_str(&format!("const READS_ALL: bool = {};\n", variant.reads_all(stage)));
+        text.push_str(&format!("const SUMS_LATER: bool = {};\n", variant.sums_later(stage)));
     }
     if parts.contains(&"parts/row_result.wgsl") {
-        text.push_str(&format!("\nconst ONE_LOOK: bool = {};\n", variant.held && variant.lanes() == 1));
+        let one_look = variant.sums_later(stage) || variant.held && variant.lanes() == 1;
+        text.push_str(&format!("\nconst ONE_LOOK: bool = {};\n", one_look));
     }
     // The reductions are written once, for `Part`; later visits to the row reduce other things by the same text.
     let reduction = reduction(variant);
@@ -897,6 +906,7 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
                 sample_weights,
             ]);
             parts.extend(["parts/row_result.wgsl", "parts/keep_row.wgsl", "parts/tally_direct.wgsl"]);
+            parts.extend(["parts/losses_base.wgsl", "parts/class_count.wgsl", "parts/prediction.wgsl"]);
             parts.extend(["parts/numerics.wgsl", "parts/row_part.wgsl", "parts/shares.wgsl"]);
             parts.extend(["parts/visit_shares.wgsl", "parts/lanes_workgroup.wgsl", "parts/rows_one.wgsl"]);
             parts.push("parts/reduce_workgroup.wgsl");
@@ -949,6 +959,7 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
             }
             // Where a workgroup has many rows, it has many to count.
             if stage != Stage::CrossEntropyBackward {
+                parts.push("parts/losses_base.wgsl");
                 parts.push(either(variant.losses_by_four(), "parts/losses_four.wgsl", "parts/keep_row.wgsl"));
                 let many = variant.count_in_workgroup && !variant.strategy.workgroup_a_row();
                 if variant.quads {
@@ -957,7 +968,8 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
                 parts.push(match variant.lane_exchange() {
                     Exchange::Shuffle if variant.quads => "parts/tally_quad_subgroup.wgsl",
                     _ if variant.quads => "parts/tally_quad_direct.wgsl",
-                    Exchange::Shuffle => "parts/tally_subgroup.wgsl",
+                    Exchange::Shuffle if !variant.row_a_subgroup => "parts/tally_subgroup.wgsl",
+                    Exchange::Shuffle => "parts/tally_direct.wgsl",
                     _ => either(many, "parts/tally_workgroup.wgsl", "parts/tally_direct.wgsl"),
                 });
             }
@@ -1001,6 +1013,7 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
     let pairs = variant.takes_pairs();
     let tile = variant.strategy == Strategy::Tile;
     let mut parts = vec!["parts/numerics.wgsl", "parts/row_part.wgsl", "parts/class_count.wgsl", stored];
+    parts.push("parts/prediction.wgsl");
     parts.extend(["parts/held.wgsl", either(tile, "parts/tile_read.wgsl", "parts/direct_read.wgsl")]);
     parts.extend(layout);
     if variant.element != Element::F32 {
@@ -1027,11 +1040,14 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
         parts.push(either(variant.held, "parts/visit_once.wgsl", "parts/visit_stream.wgsl"));
     }
     parts.extend(elements);
+    let later = variant.sums_later(stage);
     parts.extend(match variant.lane_exchange() {
-        Exchange::None => ["parts/lanes_thread.wgsl", "parts/reduce_thread.wgsl"].as_slice(),
+        Exchange::None if later => ["parts/lanes_thread.wgsl", "parts/row_whole_thread.wgsl"].as_slice(),
+        Exchange::None => &["parts/lanes_thread.wgsl", "parts/reduce_thread.wgsl"],
         Exchange::Subgroup => {
             &["parts/lanes_subgroup.wgsl", "parts/reduce_subgroup.wgsl", "parts/row_part_subgroup.wgsl"]
         }
+        Exchange::Shuffle if later => &["parts/lanes_shuffle.wgsl", "parts/row_whole_shuffle.wgsl"],
         Exchange::Shuffle => &["parts/lanes_shuffle.wgsl", "parts/row_part_shuffle.wgsl"],
         Exchange::Workgroup if variant.strategy == Strategy::Group => {
             &["parts/lanes_group.wgsl", "parts/reduce_workgroup.wgsl"]
@@ -1479,6 +1495,15 @@ impl Variant {
     /// losses that need them once.
     pub(crate) fn keeps_terms(&self, stage: Stage) -> bool {
         stage == Stage::CrossEntropy && self.held && !self.general && !self.takes_pairs()
+    }
+
+    /// Whether a row's largest class is known to all that share it before any exponential is taken: losses of the label's
+    /// term alone, all of whose row is in registers and comes together without workgroup memory.
+    pub(crate) fn sums_later(&self, stage: Stage) -> bool {
+        matches!(stage, Stage::CrossEntropy | Stage::CrossEntropyForward)
+            && self.held
+            && !self.general
+            && matches!(self.lane_exchange(), Exchange::None | Exchange::Shuffle)
     }
 
     /// Whether a stage reads rows that do not count as well, rather than branch around their loads. Not where others may

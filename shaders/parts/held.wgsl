@@ -16,59 +16,86 @@ fn block_classes(first: u32, block: u32) -> vec4<u32> {
     return first + block_offsets(block);
 }
 
-// Takes what is held, classes later than those before, into maximum, sum, argmax and the label's own logit.
+// The largest of four numbers each, and where it was met first, relative to the first class.
+struct Highest {
+    value: vec4<f32>,
+    at: vec4<u32>,
+}
+
+fn none_yet() -> Highest {
+    return Highest(vec4<f32>(-STAND_IN), vec4<u32>(NO_CLASS));
+}
+
+fn take_four(before: Highest, z: vec4<f32>, offsets: vec4<u32>) -> Highest {
+    let higher = z > before.value;
+    return Highest(select(before.value, z, higher), select(before.at, offsets, higher));
+}
+
+// The lowest class of those that have the largest of all; NO_CLASS where there is nothing but stand-ins of -inf.
+fn highest_class(highest: Highest, first: u32) -> u32 {
+    let tied = select(vec4<u32>(NO_CLASS), highest.at, highest.value == vec4<f32>(highest_of(highest.value)));
+    let lowest = min(min(tied.x, tied.y), min(tied.z, tied.w));
+    return select(first + lowest, NO_CLASS, lowest == NO_CLASS);
+}
+
+// Takes what is held, classes later than those before, into maximum, argmax, the label's own logit and the sum; the sum
+// only later, by `sum_held`, where SUMS_LATER says that nothing came before and the row's largest class will be known.
 fn take_held(before: Part, goal: Target, row_at: u32, first: u32) -> Part {
     var part = before;
+    open_target();
+    var highest = none_yet();
     // each BLOCK
     let z_BLOCK = adjust(held_BLOCK, block_classes(first, BLOCKu));
     part = take_target(part, goal, row_at, z_BLOCK, first, block_offsets(BLOCKu));
+    highest = take_four(highest, z_BLOCK, block_offsets(BLOCKu));
     // end
-    var high = vec4<f32>(-STAND_IN);
-    // each BLOCK
-    high = max(high, z_BLOCK);
-    // end
-    let highest = highest_of(high);
+    part = close_target(part);
+    let value = highest_of(highest.value);
     var passed = -STAND_IN;
-    if (highest > part.top) {
+    if (value > part.top) {
         passed = part.top;
-        part.top = highest;
-        var at = vec4<u32>(NO_CLASS);
-        // each BLOCK
-        at = min(at, select(vec4<u32>(NO_CLASS), block_offsets(BLOCKu), z_BLOCK == vec4<f32>(highest)));
-        // end
-        part.top_at = first + min(min(at.x, at.y), min(at.z, at.w));
+        part.top = value;
+        part.top_at = highest_class(highest, first);
     }
     if (ADJUSTS) {
-        var raw_high = vec4<f32>(-STAND_IN);
+        var raw = none_yet();
         // each BLOCK
-        raw_high = max(raw_high, held_BLOCK);
+        raw = take_four(raw, held_BLOCK, block_offsets(BLOCKu));
         // end
-        let raw_highest = highest_of(raw_high);
-        if (raw_highest > part.raw_top) {
-            part.raw_top = raw_highest;
-            var at = vec4<u32>(NO_CLASS);
-            // each BLOCK
-            at = min(at, select(vec4<u32>(NO_CLASS), block_offsets(BLOCKu), held_BLOCK == vec4<f32>(raw_highest)));
-            // end
-            part.raw_top_at = first + min(min(at.x, at.y), min(at.z, at.w));
+        let raw_value = highest_of(raw.value);
+        if (raw_value > part.raw_top) {
+            part.raw_top = raw_value;
+            part.raw_top_at = highest_class(raw, first);
         }
     }
+    if (SUMS_LATER) { return part; }
     // The reference follows the maximum lazily: a rescaling costs an exp and its rounding, and terms up to exp(4)
     // do no harm.
     if (part.top > part.reference + 4.0) {
         part.sum = part.sum * exp_difference(part.reference - part.top);
         part.reference = part.top;
     }
-    let top_at = vec4<u32>(part.top_at - first);
-    var e = vec4<f32>(0.0);
-    // each BLOCK
-    let e_BLOCK = exp_four(z_BLOCK, part.reference);
-    e += select(e_BLOCK, vec4<f32>(0.0), block_offsets(BLOCKu) == top_at);
-    if (KEEPS_TERMS) { held_BLOCK = e_BLOCK; }
-    // end
-    if (KEEPS_TERMS) { held_reference = part.reference; }
-    part.sum += (e.x + e.y) + (e.z + e.w);
+    part.sum += sum_held(first, part.reference, part.top_at);
     // The class that was on top until now joins the others.
     if (passed > -STAND_IN) { part.sum += term(passed, part.reference); }
     return part;
+}
+
+// What the terms of a whole row are relative to: its largest z. Where nothing was read, or there is nothing but -inf, it is
+// beyond everything, so that every term is 0.
+fn reference_of(whole: Part) -> f32 {
+    return select(whole.top, STAND_IN, whole.top <= -STAND_IN);
+}
+
+// The sum of exp(z - reference) over all classes held but the top one.
+fn sum_held(first: u32, reference: f32, top_at: u32) -> f32 {
+    let at = vec4<u32>(top_at - first);
+    var e = vec4<f32>(0.0);
+    // each BLOCK
+    let e_BLOCK = exp_four(adjust(held_BLOCK, block_classes(first, BLOCKu)), reference);
+    e = select(e + e_BLOCK, e, block_offsets(BLOCKu) == at);
+    if (KEEPS_TERMS) { held_BLOCK = e_BLOCK; }
+    // end
+    if (KEEPS_TERMS) { held_reference = reference; }
+    return (e.x + e.y) + (e.z + e.w);
 }

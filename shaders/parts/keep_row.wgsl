@@ -7,7 +7,7 @@ override ROW_WORDS: u32 = 1u;
 @group(0) @binding(ROW_LOSSES) var<storage, read_write> row_losses: array<u32>;
 
 fn keep_row(row: u32, goal: Target, whole: Part, result: RowResult) {
-    let at = params.row_losses_base + row * ROW_WORDS;
+    let at = base_of_losses + row * ROW_WORDS;
     row_losses[at] = result.loss;
     if (ROW_WORDS == 1u) { return; }
     // No prediction of a row that does not count or is not finite; no class where it does not count or its targets are

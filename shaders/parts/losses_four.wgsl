@@ -15,5 +15,5 @@ fn keep_loss(quarter: u32) {
 }
 
 fn store_losses(row: u32) {
-    row_losses[(params.row_losses_base + row) / 4u] = four_losses;
+    row_losses[(base_of_losses + row) / 4u] = four_losses;
 }

@@ -74,12 +74,6 @@ fn combine(a: Part, b: Part) -> Part {
     return part;
 }
 
-// The class that the row predicts: by the logits themselves.
-fn predicted_class(whole: Part) -> u32 {
-    // A class of a row that is not bad; what a bad row predicts is never used.
-    return min(select(whole.top_at, whole.raw_top_at, ADJUSTS), params.classes - 1u);
-}
-
 // NaN or +inf among the logits, or nothing but -inf: the stand-ins are beyond every finite logit.
 fn is_bad(whole: Part) -> bool {
     return whole.top >= STAND_IN || whole.top <= -STAND_IN;

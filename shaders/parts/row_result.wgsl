@@ -42,7 +42,7 @@ fn row_result(row: u32, goal: Target, whole: Part) -> RowResult {
     var result: RowResult;
     result.bad = is_bad(whole) || targets_are_bad(whole);
     result.class_index = row_class(goal, whole);
-    result.top_at = min(whole.top_at, params.classes - 1u);
+    result.top_at = min(whole.top_at, class_count() - 1u);
     result.reference = whole.top;
     // Of one look at the whole row, the reference is the top.
     result.others = whole.sum;

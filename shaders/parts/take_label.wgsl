@@ -1,9 +1,20 @@
 // The label's own z, met on the way.
 
+// Four candidates, of which one at most is the label.
+var<private> own_z: vec4<f32>;
+
+fn open_target() {
+    own_z = vec4<f32>(-STAND_IN);
+}
+
 fn take_target(before: Part, goal: Target, row_at: u32, z: vec4<f32>, first: u32, offsets: vec4<u32>) -> Part {
+    own_z = select(own_z, z, offsets == vec4<u32>(goal.class_index - first));
+    return before;
+}
+
+fn close_target(before: Part) -> Part {
     var part = before;
-    let own = select(vec4<f32>(-STAND_IN), z, offsets == vec4<u32>(goal.class_index - first));
-    part.label = max(part.label, highest_of(own));
+    part.label = max(part.label, highest_of(own_z));
     return part;
 }
 

@@ -8,6 +8,13 @@ fn target_words(row_at: u32, classes: vec4<u32>) -> vec4<u32> {
     return select(vec4<u32>(NEGATIVE_INFINITY_BITS), words, classes < vec4<u32>(params.classes));
 }
 
+fn open_target() {
+}
+
+fn close_target(before: Part) -> Part {
+    return before;
+}
+
 fn take_target(before: Part, goal: Target, row_at: u32, z: vec4<f32>, first: u32, offsets: vec4<u32>) -> Part {
     let classes = first + offsets;
     var part = before;

@@ -5,6 +5,6 @@ fn tally(counts: bool, correct: bool, bad: bool, row: u32, lane: Lane) {
     if (correct) { atomicAdd(&table.correct_rows, 1u); }
     if (bad) {
         atomicAdd(&table.nonfinite_rows, 1u);
-        atomicMin(&table.first_bad_row, params.first_row + row);
+        atomicMin(&table.first_bad_row, first_row_of_tile + row);
     }
 }

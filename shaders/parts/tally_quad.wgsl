@@ -7,7 +7,7 @@ var<private> quad_first_bad: u32 = 0xffffffffu;
 fn tally(counts: bool, correct: bool, bad: bool, row: u32, lane: Lane) {
     quad_correct += select(0u, 1u, counts && correct);
     quad_bad += select(0u, 1u, counts && bad);
-    quad_first_bad = min(quad_first_bad, select(0xffffffffu, params.first_row + row, counts && bad));
+    quad_first_bad = min(quad_first_bad, select(0xffffffffu, first_row_of_tile + row, counts && bad));
 }
 
 fn count_bad() {

@@ -10,7 +10,7 @@ fn tally(counts: bool, correct: bool, bad: bool, row: u32, lane: Lane) {
     if (counts && bad) {
         // Rare: no need to gather these.
         atomicAdd(&table.nonfinite_rows, 1u);
-        atomicMin(&table.first_bad_row, params.first_row + row);
+        atomicMin(&table.first_bad_row, first_row_of_tile + row);
     }
     // Everyone has added before the first invocation reads.
     workgroupBarrier();

@@ -7,6 +7,7 @@ fn row_offset(row: u32) -> u32 {
 }
 
 fn stage_in(group: vec3<u32>, lane: Lane) {
+    open_rows();
 }
 
 fn visit_row(row: u32, row_at: u32, in_row: u32, goal: Target) -> Part {
