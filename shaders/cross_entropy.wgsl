@@ -13,6 +13,7 @@ override WORKGROUP_SIZE: u32 = 64u;
 fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
     stage_in(group, lane);
     open_losses();
+    open_weights();
     open_scale();
     take_rows(row_of(group, lane), lane);
     stage_out(group, lane);

@@ -85,6 +85,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/blocks_of_four.wgsl"),
     shader!("parts/class_count.wgsl"),
     shader!("parts/class_soft.wgsl"),
+    shader!("parts/class_weights_few.wgsl"),
     shader!("parts/class_weights_none.wgsl"),
     shader!("parts/class_weights_table.wgsl"),
     shader!("parts/classes_side_by_side.wgsl"),
@@ -135,6 +136,8 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/lanes_workgroup.wgsl"),
     shader!("parts/layout_either.wgsl"),
     shader!("parts/layout_last.wgsl"),
+    shader!("parts/leads_all.wgsl"),
+    shader!("parts/leads_first.wgsl"),
     shader!("parts/load_quad_one.wgsl"),
     shader!("parts/load_quad_two.wgsl"),
     shader!("parts/logits_read.wgsl"),
@@ -781,8 +784,11 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
         return binary::parts(stage, &variant.binary);
     }
     let either = |on: bool, yes, no| if on { yes } else { no };
-    let class_weights =
-        either(variant.class_weights, "parts/class_weights_table.wgsl", "parts/class_weights_none.wgsl");
+    let class_weights = match variant.class_weights {
+        true if variant.quads && stage.reads_logits() => "parts/class_weights_few.wgsl",
+        true => "parts/class_weights_table.wgsl",
+        false => "parts/class_weights_none.wgsl",
+    };
     let sample_weights =
         either(variant.sample_weights, "parts/sample_weights_given.wgsl", "parts/sample_weights_none.wgsl");
     let counted_weights = either(
@@ -796,17 +802,18 @@ fn parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
         true => "parts/labels_four.wgsl",
         false => "parts/labels_one.wgsl",
     };
+    let lead = either(variant.leader_reads(stage), "parts/leads_first.wgsl", "parts/leads_all.wgsl");
     let targets: &[&str] = match variant.targets {
-        Targets::Labels => &["parts/labels.wgsl", label_at, "parts/targets_labels.wgsl"],
-        Targets::TwoHot => &["parts/labels.wgsl", label_at, "parts/targets_two_hot.wgsl"],
-        Targets::Soft => &["parts/targets_soft.wgsl"],
+        Targets::Labels => &["parts/labels.wgsl", label_at, "parts/targets_labels.wgsl", lead],
+        Targets::TwoHot => &["parts/labels.wgsl", label_at, "parts/targets_two_hot.wgsl", lead],
+        Targets::Soft => &["parts/targets_soft.wgsl", lead],
     };
     let take: &[&str] = match variant.targets {
         Targets::Labels => &["parts/take_label.wgsl"],
         Targets::TwoHot => &["parts/take_two_hot.wgsl"],
         Targets::Soft => &["parts/take_soft.wgsl", "parts/class_soft.wgsl"],
     };
-    let labels = ["parts/labels.wgsl", label_at, "parts/targets_labels.wgsl"];
+    let labels = ["parts/labels.wgsl", label_at, "parts/targets_labels.wgsl", lead];
     let mut parts = vec!["parts/params.wgsl"];
     match stage {
         Stage::ClassCountsClear => {}
@@ -1416,6 +1423,19 @@ fn layouts() -> Vec<Variant> {
             });
         }
     }
+    // What a row has once is read for all of its invocations there.
+    for row_a_subgroup in [false, true] {
+        layouts.push(Variant {
+            strategy: Strategy::Group,
+            subgroups: true,
+            row_a_subgroup,
+            held: true,
+            blocks: 2,
+            on_cpu: true,
+            count_in_workgroup: false,
+            ..Variant::default()
+        });
+    }
     layouts.retain(Variant::is_sound);
     layouts
 }
@@ -1504,6 +1524,11 @@ impl Variant {
             && self.held
             && !self.general
             && matches!(self.lane_exchange(), Exchange::None | Exchange::Shuffle)
+    }
+
+    /// Whether what a row has once is read by the first of its invocations for all of them.
+    pub(crate) fn leader_reads(&self, stage: Stage) -> bool {
+        self.on_cpu && self.sums_later(stage) && self.lane_exchange() == Exchange::Shuffle && self.lanes() > 1
     }
 
     /// Whether a stage reads rows that do not count as well, rather than branch around their loads. Not where others may

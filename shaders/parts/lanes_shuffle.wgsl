@@ -15,7 +15,11 @@ struct Lane {
     @builtin(subgroup_id) subgroup: u32,
 }
 
+// Place in the subgroup. Every kernel asks for its row first.
+var<private> own_lane: u32;
+
 fn row_of(group: vec3<u32>, lane: Lane) -> u32 {
+    own_lane = lane.in_subgroup;
     let in_group = lane.subgroup * (lane.subgroup_size / LANES) + lane.in_subgroup / LANES;
     return group_number(group) * (WORKGROUP_SIZE / LANES) + in_group;
 }

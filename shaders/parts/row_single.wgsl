@@ -21,7 +21,7 @@ fn finish_row(row: u32, row_at: u32, goal: Target, whole: Part, lane: Lane) -> R
     let q = select(1.0 - p, result.others / sum, leads);
     let minus_log_p = select((whole.top - whole.label) + log_sum, log_sum, leads);
     var u = 1.0;
-    if (!WEIGHT_PER_ROW) { u = class_weight(result.class_index); }
+    if (!WEIGHT_PER_ROW && is_leader()) { u = class_weight(result.class_index); }
     let power = u * focal_power(vec4<f32>(q)).x;
     var base = power * minus_log_p;
     let slope = power * focal_slope(vec4<f32>(p), vec4<f32>(q), vec4<f32>(minus_log_p)).x;
@@ -43,7 +43,8 @@ struct Slopes {
 }
 
 fn slopes(result: RowResult, scale: f32) -> Slopes {
-    return Slopes(scale * result.a / (1.0 + result.others), scale * result.b);
+    let others = scale * result.a / (1.0 + result.others);
+    return Slopes(number_of_leader(others), number_of_leader(scale * result.b));
 }
 
 fn grad_four(z: vec4<f32>, classes: vec4<u32>, row_at: u32, goal: Target, result: RowResult, s: Slopes) -> vec4<f32> {

@@ -11,7 +11,9 @@ fn no_target() -> Target {
 
 // Nothing is ever indexed by an unchecked label.
 fn read_target(row: u32) -> Target {
-    let label = label_at(row);
+    var label = 0u;
+    if (is_leader()) { label = label_at(row); }
+    label = word_of_leader(label);
     if (is_ignored(label)) { return no_target(); }
     return Target(select(label, NO_CLASS, label >= params.classes), label >= params.classes);
 }

@@ -15,7 +15,7 @@ fn write_grads(row: u32, row_at: u32, in_row: u32, live: bool, goal: Target, res
     // By its bits: where the denominator is NaN nothing may look trained, and to a driver NaN may be no more unequal to 0
     // than it is equal.
     var scale = 0.0;
-    if (row_counts(goal) && (bitcast<u32>(denominator) & 0x7fffffffu) != 0u) {
+    if (is_leader() && row_counts(goal) && (bitcast<u32>(denominator) & 0x7fffffffu) != 0u) {
         scale = grad_scale * grad_out(row) * result.factor * LOGIT_SCALE / denominator;
     }
     visit_grads(row_at, in_row, live, goal, result, slopes(result, scale));
