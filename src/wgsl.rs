@@ -686,6 +686,8 @@ pub fn source(stage: Stage, variant: &Variant) -> Source {
         text.push_str(&format!("const KEEPS_TERMS: bool = {};\n", variant.keeps_terms(stage)));
         text.push_str(&format!("const READS_ALL: bool = {};\n", variant.reads_all(stage)));
         text.push_str(&format!("const SUMS_LATER: bool = {};\n", variant.sums_later(stage)));
+        let no_branch = variant.on_cpu && !variant.general;
+        text.push_str(&format!("const NO_BRANCH: bool = {no_branch};\n"));
     }
     if parts.contains(&"parts/row_result.wgsl") {
         let one_look = variant.sums_later(stage) || variant.held && variant.lanes() == 1;

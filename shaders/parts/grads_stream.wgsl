@@ -8,7 +8,8 @@ fn visit_grads(row_at: u32, in_row: u32, live: bool, goal: Target, result: RowRe
     let chunks = (max(classes_to_write, mine) - mine + step - 1u) / step;
     for (var done = 0u; done < chunks; done++) {
         let first = mine + select(done, chunks - 1u - done, GRADS_BACKWARDS && !ON_CPU) * step;
-        if (row_counts(goal)) { hold(row_at, first); }
+        // What is held only sometimes is kept from turn to turn.
+        if (NO_BRANCH || row_counts(goal)) { hold(row_at, first); }
         write_held(row_at, first, goal, result, s);
     }
 }

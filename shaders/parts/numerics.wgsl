@@ -39,13 +39,16 @@ fn exp_four(z: vec4<f32>, reference: f32) -> vec4<f32> {
     return select(vec4<f32>(0.0), exp(x), x >= vec4<f32>(-104.0));
 }
 
-// log(1 + x), x >= 0, to f32's relative precision: WGSL's log is only absolutely precise near 1.
-// 2 atanh(x / (2 + x)) as a series; at x = 1/2 the first term left out is 1e-8 of the sum.
+// log(1 + x), x >= 0, to f32's relative precision: WGSL's log is only absolutely precise near 1, and a driver's may divide.
+// 1 + x = 2^k (1 + f), f from sqrt(1/2) - 1 to sqrt(2) - 1, and f is x itself where k is 0: nothing of a small x is lost.
+// Then 2 atanh(f / (2 + f)) as a series, whose first term left out is 1e-9 of the sum.
 fn log_1p(x: f32) -> f32 {
-    if (x > 0.5) {
-        return log(1.0 + x);
-    }
-    let s = x / (2.0 + x);
+    let whole = bitcast<u32>(1.0 + x);
+    // The bits of sqrt(1/2): what is below is of the power before.
+    let k = bitcast<i32>(whole - 0x3f3504f3u) >> 23u;
+    let f = select(bitcast<f32>(whole - (bitcast<u32>(k) << 23u)) - 1.0, x, k == 0);
+    let s = f / (2.0 + f);
     let t = s * s;
-    return 2.0 * s * (1.0 + t * (1.0 / 3.0 + t * (0.2 + t * (1.0 / 7.0 + t * (1.0 / 9.0)))));
+    let series = 2.0 * s * (1.0 + t * (1.0 / 3.0 + t * (0.2 + t * (1.0 / 7.0 + t * (1.0 / 9.0)))));
+    return f32(k) * 0.693147182 + series;
 }

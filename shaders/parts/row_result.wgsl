@@ -47,6 +47,7 @@ fn row_result(row: u32, goal: Target, whole: Part) -> RowResult {
     // Of one look at the whole row, the reference is the top.
     result.others = whole.sum;
     if (!ONE_LOOK) { result.others = relative_to(whole.sum, whole.reference, whole.top); }
+    result.factor = 1.0;
     if (is_leader()) {
         result.factor = sample_weight(row) * gathered_cost(result.class_index, predicted_class(whole));
         if (WEIGHT_PER_ROW) { result.factor *= class_weight(result.class_index); }

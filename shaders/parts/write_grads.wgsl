@@ -14,9 +14,10 @@ fn open_scale() {
 fn write_grads(row: u32, row_at: u32, in_row: u32, live: bool, goal: Target, result: RowResult) {
     // By its bits: where the denominator is NaN nothing may look trained, and to a driver NaN may be no more unequal to 0
     // than it is equal.
-    var scale = 0.0;
-    if (is_leader() && row_counts(goal) && (bitcast<u32>(denominator) & 0x7fffffffu) != 0u) {
-        scale = grad_scale * grad_out(row) * result.factor * LOGIT_SCALE / denominator;
-    }
+    let scales = is_leader() && row_counts(goal) && (bitcast<u32>(denominator) & 0x7fffffffu) != 0u;
+    var upstream = 1.0;
+    if (scales) { upstream = grad_out(row) * result.factor; }
+    // Divided outside of the branch, and by the same for all rows where nothing weighs them apart: compilers divide once.
+    let scale = select(0.0, grad_scale * upstream * LOGIT_SCALE / denominator, scales);
     visit_grads(row_at, in_row, live, goal, result, slopes(result, scale));
 }

@@ -12,18 +12,18 @@ use wgpu_cross_entropy::{BoundStep, CrossEntropy, Gpu, Options, Shape, WeightSch
 const DIGESTS: [(&str, u64, u64); 3] = [
     (
         "SwiftShader Device (Subzero) (vulkan, SwiftShader driver)",
-        0x745a_c09f_2374_4316,
-        0x8bae_812e_2b08_6ef0,
+        0x1ad0_c3ed_2490_6d3e,
+        0x2e51_3a41_8ddd_db04,
     ),
     (
         "llvmpipe (LLVM 15.0.6, 256 bits) (vulkan, llvmpipe Mesa 22.3.6 (LLVM 15.0.6))",
-        0x745a_c09f_2374_4316,
-        0xf4ae_33d8_c672_60bf,
+        0x1ad0_c3ed_2490_6d3e,
+        0xe611_840a_4bf9_6019,
     ),
     (
         "llvmpipe (LLVM 15.0.6, 256 bits) (gl, 4.5 (Core Profile) Mesa 22.3.6)",
-        0x745a_c09f_2374_4316,
-        0xf4ae_33d8_c672_60bf,
+        0x1ad0_c3ed_2490_6d3e,
+        0xe611_840a_4bf9_6019,
     ),
 ];
 
