@@ -297,8 +297,6 @@ pub struct Rule {
 /// on lavapipe (`benches/NOTES.md`); those for GPUs are reasoned, and not measured yet.
 pub const RULES: &[Rule] = &[
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassFirst, u32::MAX, Strategy::Thread, 64, 0),
-    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 5, Strategy::Group, 256, 1),
-    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 16, Strategy::Thread, 64, 0),
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 32, Strategy::Group, 256, 1),
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 128, Strategy::Group, 64, 4),
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 1024, Strategy::Group, 64, 8),
@@ -667,7 +665,8 @@ impl Config {
             // A row of a group lies within a subgroup, whichever size the device takes, and subgroups are full.
             subgroups: subgroups
                 && match strategy {
-                    Strategy::Thread | Strategy::Tile | Strategy::Split => false,
+                    Strategy::Thread => quads && workgroup_size.is_multiple_of(caps.subgroup_max_size),
+                    Strategy::Tile | Strategy::Split => false,
                     Strategy::Group => {
                         group_lanes <= caps.subgroup_min_size
                             && workgroup_size.is_multiple_of(caps.subgroup_max_size)
@@ -975,6 +974,7 @@ impl Config {
         config.variant.element = Element::F32;
         config.variant.wide = false;
         config.variant.quads = false;
+        config.variant.subgroups &= config.variant.strategy != Strategy::Thread;
         config
     }
 }

@@ -104,6 +104,8 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/external_none.wgsl"),
     shader!("parts/final_loss.wgsl"),
     shader!("parts/fixed_point.wgsl"),
+    shader!("parts/four_plain.wgsl"),
+    shader!("parts/four_wide.wgsl"),
     shader!("parts/grad_out_one.wgsl"),
     shader!("parts/grad_out_rows.wgsl"),
     shader!("parts/grads_fresh.wgsl"),
@@ -689,6 +691,9 @@ pub fn source(stage: Stage, variant: &Variant) -> Source {
         let no_branch = variant.on_cpu && !variant.general;
         text.push_str(&format!("const NO_BRANCH: bool = {no_branch};\n"));
     }
+    if parts.contains(&"parts/held.wgsl") || parts.contains(&"parts/row_result.wgsl") {
+        text.push_str(&format!("\nconst PICKS_TERM: bool = {};\n", variant.picks_term(stage)));
+    }
     if parts.contains(&"parts/row_result.wgsl") {
         let one_look = variant.sums_later(stage) || variant.held && variant.lanes() == 1;
         text.push_str(&format!("\nconst ONE_LOOK: bool = {};\n", one_look));
@@ -1023,6 +1028,9 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
     let tile = variant.strategy == Strategy::Tile;
     let mut parts = vec!["parts/numerics.wgsl", "parts/row_part.wgsl", "parts/class_count.wgsl", stored];
     parts.push("parts/prediction.wgsl");
+    if variant.wide || variant.quads {
+        parts.push(either(variant.wide, "parts/four_wide.wgsl", "parts/four_plain.wgsl"));
+    }
     parts.extend(["parts/held.wgsl", either(tile, "parts/tile_read.wgsl", "parts/direct_read.wgsl")]);
     parts.extend(layout);
     if variant.element != Element::F32 {
@@ -1448,7 +1456,9 @@ impl Variant {
         let eight = self.element == Element::F32x8;
         let class_last_only =
             (self.element == Element::F32x4 || eight) && !self.quads || self.strategy != Strategy::Thread;
-        let subgroups_unused = self.subgroups && self.strategy.invocation_a_row();
+        let subgroups_unused = self.subgroups
+            && self.strategy.invocation_a_row()
+            && !(self.quads && self.strategy == Strategy::Thread);
         let more_terms_than_one =
             (self.targets != Targets::Labels || self.scores != Scores::Logits) && !self.general;
         let holds = match self.strategy {
@@ -1528,6 +1538,11 @@ impl Variant {
             && matches!(self.lane_exchange(), Exchange::None | Exchange::Shuffle)
     }
 
+    /// Whether the label's term of the sum is picked from all of them, rather than computed again: cheaper for few classes.
+    pub(crate) fn picks_term(&self, stage: Stage) -> bool {
+        self.sums_later(stage) && self.lanes() == 1 && self.blocks <= 2
+    }
+
     /// Whether what a row has once is read by the first of its invocations for all of them.
     pub(crate) fn leader_reads(&self, stage: Stage) -> bool {
         self.on_cpu && self.sums_later(stage) && self.lane_exchange() == Exchange::Shuffle && self.lanes() > 1
@@ -1562,6 +1577,8 @@ impl Variant {
     /// How shares of a row come together.
     pub(crate) fn lane_exchange(&self) -> Exchange {
         match self.strategy {
+            // Rows of an invocation are counted by subgroup.
+            Strategy::Thread if self.subgroups && self.quads => Exchange::Shuffle,
             Strategy::Thread | Strategy::Tile => Exchange::None,
             Strategy::Group if self.subgroups => Exchange::Shuffle,
             Strategy::Resident | Strategy::Streaming if self.subgroups => Exchange::Subgroup,

@@ -95,6 +95,7 @@ fn sum_held(first: u32, reference: f32, top_at: u32) -> f32 {
     let e_BLOCK = exp_four(adjust(held_BLOCK, block_classes(first, BLOCKu)), reference);
     e = select(e + e_BLOCK, e, block_offsets(BLOCKu) == at);
     if (KEEPS_TERMS) { held_BLOCK = e_BLOCK; }
+    if (PICKS_TERM) { pick_term(e_BLOCK, block_offsets(BLOCKu)); }
     // end
     if (KEEPS_TERMS) { held_reference = reference; }
     return (e.x + e.y) + (e.z + e.w);

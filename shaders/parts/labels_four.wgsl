@@ -1,6 +1,6 @@
 // The labels of the four rows that an invocation takes, 32 bits each: one load.
 
-@group(0) @binding(LABELS) var<storage, read> labels: array<vec4<u32>>;
+@group(0) @binding(LABELS) var<storage, read> labels: array<FourWords>;
 
 var<private> four_labels: vec4<u32>;
 // That of the row in hand.
@@ -11,7 +11,7 @@ fn label_at(row: u32) -> u32 {
 }
 
 fn hold_labels(row: u32) {
-    four_labels = labels[(params.labels_base + row) / 4u];
+    four_labels = four_of(labels[(params.labels_base + row) / 4u]);
 }
 
 fn pick_label(quarter: u32) {

@@ -1,6 +1,6 @@
 // The losses of the four rows that an invocation takes: one store.
 
-@group(0) @binding(ROW_LOSSES) var<storage, read_write> row_losses: array<vec4<u32>>;
+@group(0) @binding(ROW_LOSSES) var<storage, read_write> row_losses: array<FourWords>;
 
 var<private> four_losses: vec4<u32>;
 // That of the row in hand.
@@ -15,5 +15,5 @@ fn keep_loss(quarter: u32) {
 }
 
 fn store_losses(row: u32) {
-    row_losses[(base_of_losses + row) / 4u] = four_losses;
+    row_losses[(base_of_losses + row) / 4u] = to_four(four_losses);
 }

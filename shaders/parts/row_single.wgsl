@@ -9,6 +9,13 @@
 // A row that is read again is read backwards.
 const GRADS_BACKWARDS: bool = true;
 
+// exp(z - top) of the label.
+fn label_term(whole: Part) -> f32 {
+    // One of the four, and zeros.
+    if (PICKS_TERM) { return (own_e.x + own_e.y) + (own_e.z + own_e.w); }
+    return term(whole.label, whole.top);
+}
+
 fn finish_row(row: u32, row_at: u32, goal: Target, whole: Part, lane: Lane) -> RowResult {
     var result: RowResult;
     // Where nothing weighs rows, this is all that is ever written to it: compilers see that no row differs.
@@ -21,7 +28,7 @@ fn finish_row(row: u32, row_at: u32, goal: Target, whole: Part, lane: Lane) -> R
     let masked = whole.label <= -STAND_IN;
     // Where the label leads, 1 - p is the others' sum and -log p is log(1 + others): right to the last bit when it
     // leads by much. Otherwise the difference is taken before the logarithm is added: the two may be far apart in size.
-    let p = select(term(whole.label, whole.top), 1.0, leads) * inverse;
+    let p = select(label_term(whole), 1.0, leads) * inverse;
     let q = select(1.0 - p, result.others * inverse, leads);
     let minus_log_p = select((whole.top - whole.label) + log_sum, log_sum, leads);
     var u = 1.0;

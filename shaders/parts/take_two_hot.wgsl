@@ -7,6 +7,9 @@ fn close_target(before: Part) -> Part {
     return before;
 }
 
+fn pick_term(e: vec4<f32>, offsets: vec4<u32>) {
+}
+
 fn take_target(before: Part, goal: Target, row_at: u32, z: vec4<f32>, first: u32, offsets: vec4<u32>) -> Part {
     return before;
 }
