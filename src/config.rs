@@ -10,7 +10,8 @@ use crate::spec::{
 };
 use crate::stats::TelemetryLayout;
 use crate::wgsl::{
-    BinaryVariant, CountsVariant, Element, Numbers, PRIVATE_STATS_CLASSES, Stage, Strategy, Variant,
+    BinaryVariant, CountsVariant, Element, Numbers, PRIVATE_STATS_CLASSES, SKEWED_CLASSES, Stage, Strategy,
+    Variant,
 };
 use std::borrow::Cow;
 use std::time::Duration;
@@ -636,12 +637,30 @@ impl Config {
                 is_dense(&shape)
             };
         // The same holds of words of 64 bits.
-        let wide = (vectorize || quads) && caps.cpu && caps.int64 && options.int64 != Some(false);
+        let words_of_64 = caps.cpu && caps.int64 && options.int64 != Some(false);
+        let eights = |classes: u32| classes.is_multiple_of(8);
+        // CPU drivers have one size of subgroup and fill it. Of GPUs that is not promised, and a barrier is cheap.
+        let single_subgroup =
+            caps.cpu && caps.subgroup_min_size == workgroup_size && caps.subgroup_max_size == workgroup_size;
+        // Gradients over the logits would be written beside what another workgroup reads.
+        let skewed = words_of_64
+            && options.vectorize != Some(false)
+            && options.dtype == Dtype::F32
+            && !options.in_place
+            && terms == Terms::Label
+            && spec.logit_bias == LogitBias::None
+            && strategy == Strategy::Streaming
+            && shape.classes >= SKEWED_CLASSES
+            && !eights(shape.classes)
+            && is_dense(&shape)
+            && whole_words(&shape)
+            && (shape.classes.is_multiple_of(2) || subgroups && single_subgroup);
+        let wide = (vectorize || quads || skewed) && words_of_64;
         let eight = wide
             && terms != Terms::Scores
             && match quads {
                 true => !class_first && shape.classes.is_multiple_of(2),
-                false => shape.classes.is_multiple_of(8) && shape.row_stride.is_multiple_of(8),
+                false => skewed || eights(shape.classes) && eights(shape.row_stride),
             };
         // Which come in pairs then; the most of a strategy is even.
         let blocks = if eight && !quads { blocks.next_multiple_of(2) } else { blocks };
@@ -673,15 +692,14 @@ impl Config {
                     }
                     Strategy::Resident | Strategy::Streaming => true,
                 },
-            // CPU drivers have one size of subgroup and fill it. Of GPUs that is not promised, and a barrier is cheap.
-            single_subgroup: caps.cpu
-                && caps.subgroup_min_size == workgroup_size
-                && caps.subgroup_max_size == workgroup_size,
+            single_subgroup,
             row_a_subgroup: subgroups
                 && strategy == Strategy::Group
                 && caps.subgroup_min_size == group_lanes
                 && caps.subgroup_max_size == group_lanes,
             quads,
+            skewed,
+            row_pairs: skewed && !shape.classes.is_multiple_of(2),
             element: match options.dtype {
                 Dtype::F32 if eight => Element::F32x8,
                 Dtype::F32 if vectorize || quads => Element::F32x4,
@@ -974,9 +992,16 @@ impl Config {
         config.variant.element = Element::F32;
         config.variant.wide = false;
         config.variant.quads = false;
+        config.variant.skewed = false;
+        config.variant.row_pairs = false;
         config.variant.subgroups &= config.variant.strategy != Strategy::Thread;
         config
     }
+}
+
+/// Whether rows without padding are whole words of eight logits, taken together.
+pub(crate) fn whole_words(shape: &Shape) -> bool {
+    (u64::from(shape.rows) * u64::from(shape.classes)).is_multiple_of(8)
 }
 
 /// The number of a denominator in `denominator/finish.wgsl`.

@@ -3,7 +3,7 @@
 //! What all kernels share. A kernel says which stages it has and which buffer goes to which binding; here the
 //! rest is done.
 
-use crate::config::Config;
+use crate::config::{Config, whole_words};
 use crate::error::{BindError, PlanError};
 use crate::pipelines::{Key, Made, Shaders};
 use crate::shape::Shape;
@@ -496,10 +496,11 @@ impl RowProgram {
             _ => 1,
         };
         let aligned = |(name, region): &(&str, Region<'_>)| region.offset.is_multiple_of(bytes(name));
-        let fits = regions.iter().all(aligned) && (!variant.quads || rows.is_multiple_of(4));
-        let groups = |variant: &Variant| {
-            wgsl::workgroups(self.stage, variant, &Shape { rows, ..*self.config.shape() })
-        };
+        let tile = Shape { rows, ..*self.config.shape() };
+        let fits = regions.iter().all(aligned)
+            && (!variant.quads || rows.is_multiple_of(4))
+            && (!variant.skewed || whole_words(&tile));
+        let groups = |variant: &Variant| wgsl::workgroups(self.stage, variant, &tile);
         if fits {
             return Ok((&self.program, groups(&variant)));
         }

@@ -115,6 +115,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/grads_quad.wgsl"),
     shader!("parts/grads_quad_none.wgsl"),
     shader!("parts/grads_separate.wgsl"),
+    shader!("parts/grads_skewed.wgsl"),
     shader!("parts/grads_stream.wgsl"),
     shader!("parts/half_bf16.wgsl"),
     shader!("parts/half_f16.wgsl"),
@@ -126,6 +127,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/hold_pair.wgsl"),
     shader!("parts/hold_quad.wgsl"),
     shader!("parts/hold_row.wgsl"),
+    shader!("parts/hold_skewed.wgsl"),
     shader!("parts/keep_row.wgsl"),
     shader!("parts/labels.wgsl"),
     shader!("parts/labels_four.wgsl"),
@@ -179,6 +181,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/rows_one.wgsl"),
     shader!("parts/rows_pair.wgsl"),
     shader!("parts/rows_quad.wgsl"),
+    shader!("parts/rows_two.wgsl"),
     shader!("parts/sample_weights_given.wgsl"),
     shader!("parts/sample_weights_none.wgsl"),
     shader!("parts/shares.wgsl"),
@@ -217,6 +220,7 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/tile_write.wgsl"),
     shader!("parts/visit_once.wgsl"),
     shader!("parts/visit_shares.wgsl"),
+    shader!("parts/visit_skewed.wgsl"),
     shader!("parts/visit_stream.wgsl"),
     shader!("parts/weigh_labels.wgsl"),
     shader!("parts/weigh_two_hot.wgsl"),
@@ -438,7 +442,8 @@ pub enum Element {
     /// `f32`, four at a time: classes, stride and base are multiples of four, class-last.
     F32x4,
     /// `f32`, eight at a time, as four words of 64 bits: classes, stride and base are multiples of eight, class-last, and
-    /// the number of blocks is even; with [`Variant::quads`] the number of classes is even. With [`Variant::wide`], of
+    /// the number of blocks is even; with [`Variant::quads`] the number of classes is even, and with [`Variant::skewed`] it is
+    /// any. With [`Variant::wide`], of
     /// logits.
     F32x8,
     /// `f16`, two to a word: an even stride, and class-first an even `inner`. Needs no feature of the device.
@@ -482,6 +487,14 @@ pub struct Variant {
     /// so is `inner`; logits, gradients, labels and row losses start at multiples of 16 bytes. For losses of the label's
     /// term alone, with rows in registers and an invocation to each.
     pub quads: bool,
+    /// Whether rows start and end anywhere within the words of [`Element::F32x8`]: any number of classes from
+    /// [`SKEWED_CLASSES`] on, class-last without padding, with [`Strategy::Streaming`] and gradients beside the logits. Words
+    /// that straddle rows are read by both, and each writes its own halves of 64 bits. All logits together are a multiple
+    /// of eight. For losses of the label's term alone without a bias.
+    pub skewed: bool,
+    /// Whether a workgroup takes two such rows one after the other: the number of classes is odd, so that they may meet
+    /// within 64 bits. The number of rows is even, and a workgroup a single subgroup.
+    pub row_pairs: bool,
     /// Class-first layout.
     pub class_first: bool,
     /// Gradients over the logits.
@@ -613,6 +626,8 @@ impl Default for Variant {
             element: Element::F32,
             wide: false,
             quads: false,
+            skewed: false,
+            row_pairs: false,
             class_first: false,
             in_place: false,
             scores: Scores::Logits,
@@ -638,6 +653,8 @@ impl Default for Variant {
     }
 }
 
+/// The fewest classes of [`Variant::skewed`] rows: no word has three rows.
+pub const SKEWED_CLASSES: u32 = 16;
 /// The most classes that `class_counts/private.wgsl` keeps in workgroup memory (4 KiB).
 pub const PRIVATE_CLASSES: u32 = 1024;
 /// The most classes that `loss_total/classes.wgsl` gathers in workgroup memory (4 KiB).
@@ -1044,17 +1061,26 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
         _ => one,
     };
     parts.push(of_rows(
-        either(eight, "parts/hold_eight.wgsl", "parts/hold_row.wgsl"),
+        match (variant.skewed, eight) {
+            (true, _) => "parts/hold_skewed.wgsl",
+            (_, true) => "parts/hold_eight.wgsl",
+            _ => "parts/hold_row.wgsl",
+        },
         "parts/hold_pair.wgsl",
         "parts/hold_quad.wgsl",
     ));
     // What several workgroups have of a row they take apart.
     if !matches!(stage, Stage::CrossEntropyForwardShares | Stage::CrossEntropyForwardMoments) {
-        parts.push(of_rows("parts/rows_one.wgsl", "parts/rows_pair.wgsl", "parts/rows_quad.wgsl"));
+        let one = either(variant.row_pairs, "parts/rows_two.wgsl", "parts/rows_one.wgsl");
+        parts.push(of_rows(one, "parts/rows_pair.wgsl", "parts/rows_quad.wgsl"));
     }
     // Moments are added up from shares that are known.
     if stage != Stage::CrossEntropyBackward && stage != Stage::CrossEntropyForwardMoments {
-        parts.push(either(variant.held, "parts/visit_once.wgsl", "parts/visit_stream.wgsl"));
+        parts.push(match (variant.held, variant.skewed) {
+            (true, _) => "parts/visit_once.wgsl",
+            (_, true) => "parts/visit_skewed.wgsl",
+            _ => "parts/visit_stream.wgsl",
+        });
     }
     parts.extend(elements);
     let later = variant.sums_later(stage);
@@ -1096,7 +1122,8 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
             "parts/write_grads.wgsl",
             either(tile, "parts/tile_write.wgsl", "parts/direct_write.wgsl"),
         ]);
-        if !pairs {
+        // Skewed rows have their own.
+        if !pairs && !variant.skewed {
             parts.push(match variant.quads {
                 true => "parts/put_quad.wgsl",
                 false => either(eight, "parts/put_eight.wgsl", "parts/put_direct.wgsl"),
@@ -1104,6 +1131,7 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
         }
         parts.extend(match (pairs, variant.held, stage) {
             (true, ..) => ["parts/grads_pair.wgsl"].as_slice(),
+            _ if variant.skewed => &["parts/grads_skewed.wgsl", "parts/held_grads.wgsl"],
             (_, false, _) => &["parts/grads_stream.wgsl", "parts/held_grads.wgsl"],
             (_, true, Stage::CrossEntropyBackward) => &["parts/grads_fresh.wgsl", "parts/held_grads.wgsl"],
             _ if variant.keeps_terms(stage) => &["parts/grads_once.wgsl", "parts/held_terms.wgsl"],
@@ -1345,7 +1373,7 @@ pub fn all() -> Vec<(Stage, Variant)> {
                     Stage::DenominatorSoft | Stage::ClassCountsMassSoft if !soft => continue,
                     _ => {}
                 }
-                if !stage.goes_with(&variant) {
+                if !stage.goes_with(&variant) || !variant.is_sound() {
                     continue;
                 }
                 // What the text is made of, without making it.
@@ -1446,6 +1474,24 @@ fn layouts() -> Vec<Variant> {
             ..Variant::default()
         });
     }
+    // Rows that start anywhere within words.
+    for row_pairs in [false, true] {
+        for subgroups in [false, true] {
+            layouts.push(Variant {
+                strategy: Strategy::Streaming,
+                subgroups,
+                single_subgroup: true,
+                blocks: 2,
+                on_cpu: true,
+                count_in_workgroup: false,
+                element: Element::F32x8,
+                wide: true,
+                skewed: true,
+                row_pairs,
+                ..Variant::default()
+            });
+        }
+    }
     layouts.retain(Variant::is_sound);
     layouts
 }
@@ -1483,8 +1529,14 @@ impl Variant {
                 || !self.held
                 || self.lanes() != 1
                 || self.strategy == Strategy::Tile);
+        let skewed = self.skewed
+            && (self.element != Element::F32x8
+                || self.strategy != Strategy::Streaming
+                || self.general
+                || self.logit_bias
+                || self.in_place);
         holds
-            && !quads
+            && !(quads || skewed || self.row_pairs && !self.skewed)
             && !(self.class_first && class_last_only || subgroups_unused || more_terms_than_one || wide_words)
     }
 
@@ -1516,7 +1568,7 @@ impl Variant {
 
     /// Rows that an invocation takes one after the other.
     pub fn rows_an_invocation(&self) -> u32 {
-        match (self.takes_pairs(), self.quads) {
+        match (self.takes_pairs() || self.row_pairs, self.quads) {
             (_, true) => 4,
             (true, _) => 2,
             _ => 1,

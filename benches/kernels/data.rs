@@ -117,7 +117,11 @@ pub fn at_most(shape: Shape, logits: u64) -> Shape {
     let classes = u64::from(shape.classes);
     if shape.inner == 1 {
         let most = (logits / classes).max(1) as u32;
-        let most = if most < 8 { most } else { most / 8 * 8 };
+        // Kernels that load eight logits take batches of whole words: fewer than eight rows would be another variant.
+        let most = match most {
+            0..8 if shape.classes.is_multiple_of(8) => most,
+            _ => (most / 8 * 8).max(8),
+        };
         return Shape { rows: shape.rows.min(most), ..shape };
     }
     let inner = u64::from(shape.inner);

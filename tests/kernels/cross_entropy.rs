@@ -187,6 +187,59 @@ fn four_rows_an_invocation() {
     }
 }
 
+/// Rows that start and end anywhere within words of 32 bytes, as CPUs read long rows of any number of classes: two rows in
+/// one word of 64 bits, every place within a word where a row may start, rows that are no numbers beside rows that are,
+/// and labels at both ends; batches, offsets, tiles and options that another text must serve.
+#[test]
+fn rows_anywhere_within_words() {
+    for gpu in gpus() {
+        let caps = Capabilities::of(&gpu.device);
+        for (turn, classes) in [17, 21, 30, 44, 131, 1_003].into_iter().enumerate() {
+            let spec = Spec { focal_gamma: 1.5, z_loss: 0.25, logit_scale: 0.5, ..full_spec(classes) };
+            // A table that fits the least of tiles, and no bias.
+            let spec = Spec { logit_bias: LogitBias::None, cost_matrix: None, ..spec };
+            let mut batch = Batch::random(turn as u64, &spec, Shape::new(16, classes));
+            // At the ends, where a word has another row's logits.
+            for (row, label) in batch.labels.iter_mut().enumerate() {
+                *label = [*label, 0, classes as i32 - 1][row % 3];
+            }
+            for (row, class, word) in [
+                (3, 0, f32::NAN),
+                (6, classes - 1, f32::INFINITY),
+                (9, 0, f32::NEG_INFINITY),
+                (10, classes - 1, f32::MAX),
+            ] {
+                batch.logits[batch.shape.index(row, class) as usize] = word;
+            }
+            let plain = Options { strategy: Some(Strategy::Streaming), ..Options::default() };
+            let odd = classes % 2 == 1;
+            let takes = caps.cpu && caps.int64 && (!odd || caps.subgroups);
+            for (options, at, skewed) in [
+                (plain, 0, takes),
+                (Options { predictions: true, ..plain }, 0, takes),
+                // Through another text: a start within a word, gradients over the logits, words of 32 bits.
+                (plain, 4, takes),
+                (Options { in_place: true, ..plain }, 0, false),
+                (Options { int64: Some(false), ..plain }, 0, false),
+                // Tiles of as many rows as are whole words, and of as many as are not.
+                (Options { max_binding_size: Some(u64::from(classes) * 4 * 8 + 512), ..plain }, 0, takes),
+                (Options { max_binding_size: Some(u64::from(classes) * 4 * 3 + 512), ..plain }, 0, takes),
+                // A workgroup of several subgroups, for which a row is enough.
+                (Options { workgroup_size: Some(32), ..plain }, 0, takes && !odd),
+            ] {
+                let (plan, ..) = checked(gpu, &batch, &options, at);
+                let variant = plan.config().variant();
+                assert_eq!(variant.skewed, skewed, "{}: {classes} {options:?}", gpu.describe());
+                assert_eq!(variant.row_pairs, skewed && odd, "{classes} {options:?}");
+            }
+            // 15 rows of an odd number of classes are no whole words.
+            let few = Batch::random(turn as u64, &spec, Shape::new(15, classes));
+            let (plan, ..) = checked(gpu, &few, &plain, 0);
+            assert_eq!(plan.config().variant().skewed, takes && (15 * classes) % 8 == 0, "{classes}");
+        }
+    }
+}
+
 /// Any number of invocations a row, several rows a workgroup: with exchanges within subgroups where those are wide
 /// enough, and through workgroup memory; with a block or many in registers, and rows that do not fill a workgroup.
 #[test]

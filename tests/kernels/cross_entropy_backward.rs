@@ -3,7 +3,7 @@ use crate::support::{Batch, Guarded, full_spec, gpus, run};
 use wgpu_cross_entropy::kernels::{CrossEntropyBackwardBuffers, CrossEntropyBackwardKernel, TableLayout};
 use wgpu_cross_entropy::tolerance::{Worst, tolerances};
 use wgpu_cross_entropy::wgsl::Strategy;
-use wgpu_cross_entropy::{Config, CrossEntropy, Dtype, Gpu, Options, Shape, cpu};
+use wgpu_cross_entropy::{Config, CrossEntropy, Dtype, Gpu, LogitBias, Options, Shape, Spec, cpu};
 
 /// Those that take any number of classes of the tests here; tiles are for `cross_entropy`'s tests.
 const STRATEGIES: [Strategy; 5] =
@@ -71,25 +71,47 @@ fn agree(gpu: &Gpu, options: &Options, shape: Shape, at: usize) {
     let classes = shape.classes;
     let mut batch = Batch::random(8, &full_spec(classes), shape);
     batch.logits = options.dtype.round(&batch.logits);
+    let got = agrees(gpu, options, &batch, at);
+
+    let in_place = Options { in_place: true, ..*options };
+    let over = Config::new(&gpu.device, &batch.spec, batch.shape, &in_place).unwrap();
+    let denominator = cpu::compute(&batch.spec, &batch.shape, &batch.inputs()).unwrap().totals.denominator;
+    let over = backward(gpu, &batch, &over, at, denominator as f32);
+    let bits = |floats: &[f32]| floats.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&got), bits(&over), "{}: in place", gpu.describe());
+}
+
+/// The forward and the backward half against the oracle and the fused kernel.
+fn agrees(gpu: &Gpu, options: &Options, batch: &Batch, at: usize) -> Vec<f32> {
+    let classes = batch.shape.classes;
     let config = Config::new(&gpu.device, &batch.spec, batch.shape, options).unwrap();
     let inputs = batch.inputs();
     let want = cpu::compute(&batch.spec, &batch.shape, &inputs).unwrap();
     let allowed = tolerances(&config, &inputs, &want);
-    let got = backward(gpu, &batch, &config, at, want.totals.denominator as f32);
+    let got = backward(gpu, batch, &config, at, want.totals.denominator as f32);
     let worst = Worst::of("logit_grads", &got, &want.logit_grads, &allowed.logit_grads);
     assert!(worst.passed(), "{} {classes}: {worst}", gpu.describe());
-
-    let in_place = Options { in_place: true, ..*options };
-    let over = Config::new(&gpu.device, &batch.spec, batch.shape, &in_place).unwrap();
-    let over = backward(gpu, &batch, &over, at, want.totals.denominator as f32);
-    let bits = |floats: &[f32]| floats.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-    assert_eq!(bits(&got), bits(&over), "{}: in place", gpu.describe());
 
     let fused = CrossEntropy::new(&gpu.device, &batch.spec, batch.shape, options).unwrap();
     let fused = fused.compute_blocking(&gpu.device, &gpu.queue, &inputs).unwrap();
     let fused: Vec<f64> = fused.logit_grads.into_iter().map(f64::from).collect();
     let worst = Worst::of("fused", &got, &fused, &allowed.logit_grads);
     assert!(worst.passed(), "{} {classes}: {worst}", gpu.describe());
+    got
+}
+
+/// Rows that start and end anywhere within words of 32 bytes: one a workgroup, and two where they may meet in 64 bits.
+#[test]
+fn rows_anywhere_within_words() {
+    for gpu in gpus() {
+        for classes in [21, 30] {
+            let spec = Spec { logit_bias: LogitBias::None, ..full_spec(classes) };
+            let batch = Batch::random(9, &spec, Shape::new(16, classes));
+            let options =
+                Options { strategy: Some(Strategy::Streaming), grad_out: true, ..Options::default() };
+            agrees(gpu, &options, &batch, 0);
+        }
+    }
 }
 
 /// Rows that are not finite get NaN, rows that do not count get zeros, and no denominator gives zeros.
