@@ -450,6 +450,7 @@ mod tests {
     #[test]
     fn tiles_cover_every_element_once_and_fit() {
         let caps = Capabilities {
+            cores: 2,
             int64: false,
             subgroups: false,
             subgroup_min_size: 1,
@@ -508,6 +509,7 @@ mod tests {
     #[test]
     fn what_does_not_go_together_is_refused() {
         let caps = Capabilities {
+            cores: 2,
             int64: false,
             subgroups: false,
             subgroup_min_size: 1,

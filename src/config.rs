@@ -279,7 +279,8 @@ pub struct Rule {
     pub device: DeviceClass,
     /// The layouts.
     pub layout: RuleLayout,
-    /// The most rows it is meant for.
+    /// The most rows it is meant for; with [`Strategy::Split`] on a CPU also fewer than its cores, which have a row each
+    /// otherwise.
     pub max_rows: u32,
     /// The most classes it is meant for.
     pub max_classes: u32,
@@ -391,8 +392,10 @@ impl Rule {
 
     /// Whether it is for this device and shape.
     fn fits(&self, caps: &Capabilities, subgroups: bool, shape: &Shape, terms: Terms) -> bool {
-        // Scores that are no logits are normalized by sums that no share knows of.
-        let splits = self.strategy != Strategy::Split || terms != Terms::Scores;
+        // Scores that are no logits are normalized by sums that no share knows of. And a core to each row is faster than
+        // shares of rows, which take three dispatches.
+        let split = self.strategy == Strategy::Split;
+        let splits = !split || terms != Terms::Scores && (!caps.cpu || shape.rows < caps.cores);
         let lanes = match self.strategy {
             Strategy::Thread | Strategy::Streaming | Strategy::Split => u32::MAX,
             Strategy::Tile => 1,

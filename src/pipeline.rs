@@ -101,6 +101,8 @@ pub struct Capabilities {
     pub subgroup_max_size: u32,
     /// Whether the device is a CPU: barriers are dear there.
     pub cpu: bool,
+    /// Workgroups that a CPU runs at once: its cores, or 8 where nobody says. Not heeded of GPUs.
+    pub cores: u32,
     /// Whether shaders may use words of 64 bits.
     pub int64: bool,
     /// Invocations in a workgroup.
@@ -119,6 +121,9 @@ pub struct Capabilities {
     pub max_buffer_size: u64,
 }
 
+/// Cores of a CPU of which nothing is known.
+const CORES: u32 = 8;
+
 impl Default for Capabilities {
     /// The least that WebGPU promises of a GPU.
     fn default() -> Self {
@@ -127,6 +132,7 @@ impl Default for Capabilities {
             subgroup_min_size: 1,
             subgroup_max_size: 1,
             cpu: false,
+            cores: CORES,
             int64: false,
             max_workgroup_size: 256,
             max_workgroup_memory: 16384,
@@ -149,6 +155,8 @@ impl Capabilities {
             subgroup_min_size: if subgroups { info.subgroup_min_size.max(1) } else { 1 },
             subgroup_max_size: if subgroups { info.subgroup_max_size.max(1) } else { 1 },
             cpu: info.device_type == wgpu::DeviceType::Cpu,
+            cores: std::thread::available_parallelism()
+                .map_or(CORES, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
             int64: device.features().contains(wgpu::Features::SHADER_INT64),
             max_workgroup_size: limits
                 .max_compute_invocations_per_workgroup
