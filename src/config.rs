@@ -303,7 +303,12 @@ pub const RULES: &[Rule] = &[
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 128, Strategy::Group, 64, 4),
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 1024, Strategy::Group, 64, 8),
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 1024, Strategy::Thread, 0, 0),
-    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 32_768, Strategy::Streaming, 0, 0),
+    Rule {
+        max_classes: 32_768,
+        // 32 workgroups are enough for some cores.
+        ..few_rows(255, DeviceClass::CpuSubgroups, Strategy::Streaming, 0)
+    },
+    rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, 32_768, Strategy::Thread, 0, 0),
     few_rows(7, DeviceClass::CpuSubgroups, Strategy::Split, 0),
     rule(DeviceClass::CpuSubgroups, RuleLayout::ClassLast, u32::MAX, Strategy::Streaming, 0, 0),
     rule(DeviceClass::Cpu, RuleLayout::ClassFirst, u32::MAX, Strategy::Thread, 16, 0),
@@ -652,12 +657,14 @@ impl Config {
             && !options.in_place
             && terms == Terms::Label
             && spec.logit_bias == LogitBias::None
-            && strategy == Strategy::Streaming
-            && shape.classes >= SKEWED_CLASSES
+            && (strategy == Strategy::Streaming || strategy == Strategy::Thread && !held)
+            // Where there are more, two rows would take more turns of loops than llvmpipe grants: see `MAX_THREAD_CLASSES`.
+            && (SKEWED_CLASSES..=1 << 20).contains(&shape.classes)
             && !eights(shape.classes)
             && is_dense(&shape)
             && whole_words(&shape)
-            && (shape.classes.is_multiple_of(2) || subgroups && single_subgroup);
+            // Two rows a workgroup, one after the other: without a barrier between them.
+            && (shape.classes.is_multiple_of(2) || lanes == 1 || subgroups && single_subgroup);
         let wide = (vectorize || quads || skewed) && words_of_64;
         let eight = wide
             && terms != Terms::Scores

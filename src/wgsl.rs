@@ -488,12 +488,12 @@ pub struct Variant {
     /// term alone, with rows in registers and an invocation to each.
     pub quads: bool,
     /// Whether rows start and end anywhere within the words of [`Element::F32x8`]: any number of classes from
-    /// [`SKEWED_CLASSES`] on, class-last without padding, with [`Strategy::Streaming`] and gradients beside the logits. Words
-    /// that straddle rows are read by both, and each writes its own halves of 64 bits. All logits together are a multiple
-    /// of eight. For losses of the label's term alone without a bias.
+    /// [`SKEWED_CLASSES`] on, class-last without padding, with [`Strategy::Streaming`], or [`Strategy::Thread`] where rows are
+    /// not held, and gradients beside the logits. Words that straddle rows are read by both, and each writes its own halves
+    /// of 64 bits. All logits together are a multiple of eight. For losses of the label's term alone without a bias.
     pub skewed: bool,
-    /// Whether a workgroup takes two such rows one after the other: the number of classes is odd, so that they may meet
-    /// within 64 bits. The number of rows is even, and a workgroup a single subgroup.
+    /// Whether two such rows are taken one after the other, by a workgroup or an invocation: the number of classes is odd, so
+    /// that they may meet within 64 bits. The number of rows is even, and a workgroup with a row is a single subgroup.
     pub row_pairs: bool,
     /// Class-first layout.
     pub class_first: bool,
@@ -1476,9 +1476,11 @@ fn layouts() -> Vec<Variant> {
     }
     // Rows that start anywhere within words.
     for row_pairs in [false, true] {
-        for subgroups in [false, true] {
+        for (strategy, subgroups) in
+            [(Strategy::Streaming, false), (Strategy::Streaming, true), (Strategy::Thread, false)]
+        {
             layouts.push(Variant {
-                strategy: Strategy::Streaming,
+                strategy,
                 subgroups,
                 single_subgroup: true,
                 blocks: 2,
@@ -1531,8 +1533,10 @@ impl Variant {
                 || self.strategy == Strategy::Tile);
         let skewed = self.skewed
             && (self.element != Element::F32x8
-                || self.strategy != Strategy::Streaming
+                || !matches!(self.strategy, Strategy::Streaming | Strategy::Thread)
+                || self.held
                 || self.general
+                || self.class_first
                 || self.logit_bias
                 || self.in_place);
         holds

@@ -1,8 +1,8 @@
 // The last visit to a row that does not fit registers and starts and ends anywhere within words. Words that are the row's
 // own are written whole; of its first and its last, the first invocation writes what is the row's own, by halves of 64 bits.
 //
-// Where the number of classes is odd, a workgroup takes two rows, and half a word may have a class of each: the first
-// row's gradient waits for the second's.
+// Where the number of classes is odd, two rows are taken one after the other, and half a word may have a class of each: the
+// first row's gradient waits for the second's.
 
 var<private> waiting: u32;
 

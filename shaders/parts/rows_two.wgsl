@@ -1,4 +1,5 @@
-// Two rows a workgroup, one after the other: of an odd number of classes, of which the first row ends within a word of 64 bits.
+// Two rows, one after the other, a workgroup or an invocation: of an odd number of classes, so that the first of them may end
+// within a word of 64 bits.
 
 fn take_rows(index: u32, lane: Lane) {
     for (var i = 0u; i < 2u; i++) {

@@ -212,6 +212,7 @@ fn rows_anywhere_within_words() {
                 batch.logits[batch.shape.index(row, class) as usize] = word;
             }
             let plain = Options { strategy: Some(Strategy::Streaming), ..Options::default() };
+            let threads = Options { strategy: Some(Strategy::Thread), ..plain };
             let odd = classes % 2 == 1;
             let takes = caps.cpu && caps.int64 && (!odd || caps.subgroups);
             for (options, at, skewed) in [
@@ -226,6 +227,9 @@ fn rows_anywhere_within_words() {
                 (Options { max_binding_size: Some(u64::from(classes) * 4 * 3 + 512), ..plain }, 0, takes),
                 // A workgroup of several subgroups, for which a row is enough.
                 (Options { workgroup_size: Some(32), ..plain }, 0, takes && !odd),
+                // An invocation a row, or two; up to 64 classes are held.
+                (threads, 0, caps.cpu && caps.int64 && classes > 64),
+                (Options { workgroup_size: Some(4), ..threads }, 4, caps.cpu && caps.int64 && classes > 64),
             ] {
                 let (plan, ..) = checked(gpu, &batch, &options, at);
                 let variant = plan.config().variant();

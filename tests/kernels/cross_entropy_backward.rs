@@ -104,11 +104,15 @@ fn agrees(gpu: &Gpu, options: &Options, batch: &Batch, at: usize) -> Vec<f32> {
 #[test]
 fn rows_anywhere_within_words() {
     for gpu in gpus() {
-        for classes in [21, 30] {
+        for (strategy, classes) in [
+            (Strategy::Streaming, 21),
+            (Strategy::Streaming, 30),
+            (Strategy::Thread, 77),
+            (Strategy::Thread, 90),
+        ] {
             let spec = Spec { logit_bias: LogitBias::None, ..full_spec(classes) };
             let batch = Batch::random(9, &spec, Shape::new(16, classes));
-            let options =
-                Options { strategy: Some(Strategy::Streaming), grad_out: true, ..Options::default() };
+            let options = Options { strategy: Some(strategy), grad_out: true, ..Options::default() };
             agrees(gpu, &options, &batch, 0);
         }
     }
