@@ -134,7 +134,8 @@ impl LabelFormat {
 /// What a caller may choose beside the spec. All kernels of one plan share it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options {
-    /// Gradients over the logits, which are lost. Saves a buffer of their size.
+    /// Gradients over the logits, which are lost. Saves a buffer of their size. The same bits, but where the gradients beside
+    /// them are of [`Variant::skewed`] rows, whose sums go in another order.
     pub in_place: bool,
     /// An upstream gradient comes with the batch, one a row.
     pub grad_out: bool,
@@ -663,6 +664,8 @@ impl Config {
             && !eights(shape.classes)
             && is_dense(&shape)
             && whole_words(&shape)
+            // Tiles are of whole words.
+            && u64::from(rows_of_words(shape.classes)) * u64::from(shape.classes) * 4 <= caps.usable_binding()
             // Two rows a workgroup, one after the other: without a barrier between them.
             && (shape.classes.is_multiple_of(2) || lanes == 1 || subgroups && single_subgroup);
         let wide = (vectorize || quads || skewed) && words_of_64;
@@ -979,6 +982,11 @@ impl Config {
         }
     }
 
+    /// Rows that no tile may take apart, so that all tiles are read by the same text.
+    pub(crate) fn rows_together(&self) -> u32 {
+        if self.variant.skewed { rows_of_words(self.shape.classes) } else { 1 }
+    }
+
     /// The options with what was chosen said outright, so that any number of rows gets the same variant.
     pub fn pinned(&self) -> Options {
         let variant = &self.variant;
@@ -1007,6 +1015,11 @@ impl Config {
         config.variant.subgroups &= config.variant.strategy != Strategy::Thread;
         config
     }
+}
+
+/// Rows that are whole words of eight logits together, without padding.
+pub(crate) fn rows_of_words(classes: u32) -> u32 {
+    8 >> classes.trailing_zeros().min(3)
 }
 
 /// Whether rows without padding are whole words of eight logits, taken together.

@@ -155,7 +155,7 @@ pub fn flow(config: &Config, visits: Visits, embedding: &Embedding) -> Result<Ve
     let (spec, shape) = (config.spec(), config.shape());
     let whole = Tile { first_row: 0, rows: shape.rows };
     let row_bytes = CrossEntropyForwardKernel::row_bytes(config);
-    if tiles_of_logits(shape, config.capabilities(), row_bytes, 1)?.len() > 1 {
+    if tiles_of_logits(shape, config.capabilities(), row_bytes, config.rows_together())?.len() > 1 {
         let limit = config.capabilities().max_binding_size;
         return Err(BindError::BindingSize { name: "logits", need: Slot::Logits.size(config), limit });
     }

@@ -155,8 +155,7 @@ impl Capabilities {
             subgroup_min_size: if subgroups { info.subgroup_min_size.max(1) } else { 1 },
             subgroup_max_size: if subgroups { info.subgroup_max_size.max(1) } else { 1 },
             cpu: info.device_type == wgpu::DeviceType::Cpu,
-            cores: std::thread::available_parallelism()
-                .map_or(CORES, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
+            cores: Self::cores_here(),
             int64: device.features().contains(wgpu::Features::SHADER_INT64),
             max_workgroup_size: limits
                 .max_compute_invocations_per_workgroup
@@ -168,6 +167,12 @@ impl Capabilities {
             max_groups: limits.max_compute_workgroups_per_dimension,
             max_buffer_size: limits.max_buffer_size,
         }
+    }
+
+    /// [`cores`](Self::cores) of this process.
+    pub fn cores_here() -> u32 {
+        std::thread::available_parallelism()
+            .map_or(CORES, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
     }
 
     /// Checks that there are compute shaders at all: an adapter without them has limits of 0.

@@ -390,7 +390,8 @@ impl CrossEntropy {
     /// What was chosen and why, and what a step moves, in a few lines for a person.
     pub fn describe(&self) -> String {
         let (shape, variant) = (self.config.shape(), self.config.variant());
-        let tiles = tiles_of_logits(shape, self.config.capabilities(), 12, 1).map_or(0, |tiles| tiles.len());
+        let tiles = tiles_of_logits(shape, self.config.capabilities(), 12, self.config.rows_together())
+            .map_or(0, |tiles| tiles.len());
         let logits = u64::from(shape.rows) * u64::from(shape.classes);
         let bytes = self.config.options().dtype.bytes();
         let load = match variant.element {

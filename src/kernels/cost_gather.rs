@@ -54,7 +54,7 @@ impl CostGatherKernel {
         let table = table_region(config, &buffers.table)?;
         let gathered = per_row("gathered", config, &buffers.gathered, Self::GATHERED_SIZE)?.aligned_to(8)?;
         let mut planned = Vec::new();
-        for tile in tiles_of_logits(config.shape(), config.capabilities(), 8, 1)? {
+        for tile in tiles_of_logits(config.shape(), config.capabilities(), 8, config.rows_together())? {
             let regions = vec![
                 ("LOGITS", logits_of_tile(config, &logits, &tile, bytes)),
                 ("LABELS", labels_of_tile(config, &labels, &tile)),

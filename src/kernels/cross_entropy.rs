@@ -185,5 +185,5 @@ impl CrossEntropyKernel {
 }
 
 fn tiling(config: &Config) -> Result<Tiling, BindError> {
-    tiling_of_logits(config.shape(), config.capabilities(), config.row_size().max(12), 1)
+    tiling_of_logits(config.shape(), config.capabilities(), config.row_size().max(12), config.rows_together())
 }

@@ -98,5 +98,5 @@ impl CrossEntropyBackwardKernel {
 }
 
 fn tiling(config: &Config) -> Result<Tiling, BindError> {
-    tiling_of_logits(config.shape(), config.capabilities(), 32, 1)
+    tiling_of_logits(config.shape(), config.capabilities(), 32, config.rows_together())
 }

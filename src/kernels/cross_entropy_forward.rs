@@ -98,7 +98,12 @@ impl CrossEntropyForwardKernel {
     }
 
     fn tiling(config: &Config) -> Result<Tiling, BindError> {
-        tiling_of_logits(config.shape(), config.capabilities(), Self::row_bytes(config), 1)
+        tiling_of_logits(
+            config.shape(),
+            config.capabilities(),
+            Self::row_bytes(config),
+            config.rows_together(),
+        )
     }
 
     pub(crate) fn dispatches(config: &Config) -> Result<usize, BindError> {

@@ -215,6 +215,9 @@ fn rows_anywhere_within_words() {
             let threads = Options { strategy: Some(Strategy::Thread), ..plain };
             let odd = classes % 2 == 1;
             let takes = caps.cpu && caps.int64 && (!odd || caps.subgroups);
+            let few = u64::from(classes) * 12 + 512;
+            let together = u64::from(classes) * 4 * (8 >> classes.trailing_zeros());
+            let few_will_do = together <= few - u64::from(caps.offset_alignment);
             for (options, at, skewed) in [
                 (plain, 0, takes),
                 (Options { predictions: true, ..plain }, 0, takes),
@@ -222,9 +225,9 @@ fn rows_anywhere_within_words() {
                 (plain, 4, takes),
                 (Options { in_place: true, ..plain }, 0, false),
                 (Options { int64: Some(false), ..plain }, 0, false),
-                // Tiles of as many rows as are whole words, and of as many as are not.
+                // Tiles of as many rows as are whole words, and of too few.
                 (Options { max_binding_size: Some(u64::from(classes) * 4 * 8 + 512), ..plain }, 0, takes),
-                (Options { max_binding_size: Some(u64::from(classes) * 4 * 3 + 512), ..plain }, 0, takes),
+                (Options { max_binding_size: Some(few), ..plain }, 0, takes && few_will_do),
                 // A workgroup of several subgroups, for which a row is enough.
                 (Options { workgroup_size: Some(32), ..plain }, 0, takes && !odd),
                 // An invocation a row, or two; up to 64 classes are held.
@@ -841,6 +844,8 @@ fn the_same_bits() {
         for (strategy, shape) in [
             (Some(Strategy::Thread), Shape::new(9_000, 7).with_row_stride(9)),
             (Some(Strategy::Streaming), Shape::new(300, 60)),
+            (Some(Strategy::Streaming), Shape::new(200, 61)),
+            (Some(Strategy::Streaming), Shape::new(300, 64)),
             (Some(Strategy::Resident), Shape::new(300, 60)),
             (Some(Strategy::Split), Shape::new(300, 60)),
             (Some(Strategy::Group), Shape::new(300, 61)),
@@ -850,14 +855,20 @@ fn the_same_bits() {
             let options = Options { strategy, ..Options::default() };
             let spec = Spec { class_weights: WeightScheme::Balanced.into(), ..full_spec(shape.classes) };
             let batch = Batch::random(12, &spec, shape);
-            let (_, first) = run_plan(gpu, &batch, &options, 0);
+            let (plan, first) = run_plan(gpu, &batch, &options, 0);
+            let skewed = plan.config().variant().skewed;
             for (what, options) in [
                 ("again", options),
                 ("in place", Options { in_place: true, ..options }),
                 ("tiled", Options { max_binding_size: Some(17_000), ..options }),
             ] {
+                // Gradients over the logits take another text than rows that start anywhere within words.
+                if skewed && what == "in place" {
+                    continue;
+                }
                 let (plan, other) = run_plan(gpu, &batch, &options, 0);
                 assert_eq!(bits(&first), bits(&other), "{}: {what} {shape:?}", gpu.describe());
+                assert_eq!(plan.config().variant().skewed, skewed, "{what} {shape:?}");
                 if what == "tiled" {
                     assert!(!plan.describe().contains(" 1 tile"), "{}", plan.describe());
                 }

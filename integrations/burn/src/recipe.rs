@@ -243,6 +243,7 @@ fn capabilities(client: &Client) -> Capabilities {
         subgroup_min_size: size(hardware.plane_size_min),
         subgroup_max_size: size(hardware.plane_size_max),
         cpu,
+        cores: Capabilities::cores_here(),
         // What cubecl enables of wgpu's features it does not tell.
         int64: false,
         max_workgroup_size: hardware.max_units_per_cube.min(hardware.max_cube_dim.0),
