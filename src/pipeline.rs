@@ -169,10 +169,13 @@ impl Capabilities {
         }
     }
 
-    /// [`cores`](Self::cores) of this process.
+    /// [`cores`](Self::cores) of this process, asked once: the system may have to read files for it.
     pub fn cores_here() -> u32 {
-        std::thread::available_parallelism()
-            .map_or(CORES, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
+        static HERE: OnceLock<u32> = OnceLock::new();
+        *HERE.get_or_init(|| {
+            std::thread::available_parallelism()
+                .map_or(CORES, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
+        })
     }
 
     /// Checks that there are compute shaders at all: an adapter without them has limits of 0.

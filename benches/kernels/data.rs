@@ -112,7 +112,7 @@ impl Random {
 }
 
 /// The shape with at most so many logits, cut in rows only: rows, or outer blocks and then the rows side by side. Rows are
-/// a multiple of eight where there are as many, as batches have them.
+/// a multiple of eight where there are as many, as batches have them, and no fewer where classes are no multiple of eight.
 pub fn at_most(shape: Shape, logits: u64) -> Shape {
     let classes = u64::from(shape.classes);
     if shape.inner == 1 {
