@@ -127,7 +127,6 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/hold_pair.wgsl"),
     shader!("parts/hold_quad.wgsl"),
     shader!("parts/hold_row.wgsl"),
-    shader!("parts/hold_skewed.wgsl"),
     shader!("parts/keep_row.wgsl"),
     shader!("parts/labels.wgsl"),
     shader!("parts/labels_four.wgsl"),
@@ -225,6 +224,8 @@ pub const FILES: &[(&str, &str)] = &[
     shader!("parts/weigh_labels.wgsl"),
     shader!("parts/weigh_two_hot.wgsl"),
     shader!("parts/wide_add.wgsl"),
+    shader!("parts/words_own.wgsl"),
+    shader!("parts/words_shared.wgsl"),
     shader!("parts/write_grads.wgsl"),
 ];
 
@@ -443,8 +444,7 @@ pub enum Element {
     F32x4,
     /// `f32`, eight at a time, as four words of 64 bits: classes, stride and base are multiples of eight, class-last, and
     /// the number of blocks is even; with [`Variant::quads`] the number of classes is even, and with [`Variant::skewed`] it is
-    /// any. With [`Variant::wide`], of
-    /// logits.
+    /// any. With [`Variant::wide`], of logits.
     F32x8,
     /// `f16`, two to a word: an even stride, and class-first an even `inner`. Needs no feature of the device.
     F16,
@@ -489,7 +489,7 @@ pub struct Variant {
     pub quads: bool,
     /// Whether rows start and end anywhere within the words of [`Element::F32x8`]: any number of classes from
     /// [`SKEWED_CLASSES`] on, class-last without padding, with [`Strategy::Streaming`], or [`Strategy::Thread`] where rows are
-    /// not held, and gradients beside the logits. Words that straddle rows are read by both, and each writes its own halves
+    /// not held, and gradients beside the logits. Words that straddle rows are read by both, and each writes its own quarters
     /// of 64 bits. All logits together are a multiple of eight. For losses of the label's term alone without a bias.
     pub skewed: bool,
     /// Whether two such rows are taken one after the other, by a workgroup or an invocation: the number of classes is odd, so
@@ -1055,17 +1055,16 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
     }
     let eight = eight && !variant.quads;
     parts.push(either(eight, "parts/blocks_of_eight.wgsl", "parts/blocks_of_four.wgsl"));
+    if eight {
+        parts.push(either(variant.skewed, "parts/words_shared.wgsl", "parts/words_own.wgsl"));
+    }
     let of_rows = |one, pair, quad| match (pairs, variant.quads) {
         (_, true) => quad,
         (true, _) => pair,
         _ => one,
     };
     parts.push(of_rows(
-        match (variant.skewed, eight) {
-            (true, _) => "parts/hold_skewed.wgsl",
-            (_, true) => "parts/hold_eight.wgsl",
-            _ => "parts/hold_row.wgsl",
-        },
+        either(eight, "parts/hold_eight.wgsl", "parts/hold_row.wgsl"),
         "parts/hold_pair.wgsl",
         "parts/hold_quad.wgsl",
     ));
@@ -1122,8 +1121,7 @@ fn row_parts(stage: Stage, variant: &Variant) -> Vec<&'static str> {
             "parts/write_grads.wgsl",
             either(tile, "parts/tile_write.wgsl", "parts/direct_write.wgsl"),
         ]);
-        // Skewed rows have their own.
-        if !pairs && !variant.skewed {
+        if !pairs {
             parts.push(match variant.quads {
                 true => "parts/put_quad.wgsl",
                 false => either(eight, "parts/put_eight.wgsl", "parts/put_direct.wgsl"),

@@ -1,7 +1,7 @@
 // The last visit to a row that does not fit registers and starts and ends anywhere within words. Words that are the row's
-// own are written whole; of its first and its last, the first invocation writes what is the row's own, by halves of 64 bits.
+// own are written whole; of its first and its last, the first invocation writes what is the row's own, by quarters of 64 bits.
 //
-// Where the number of classes is odd, two rows are taken one after the other, and half a word may have a class of each: the
+// Where the number of classes is odd, two rows are taken one after the other, and a quarter may have a class of each: the
 // first row's gradient waits for the second's.
 
 var<private> waiting: u32;
@@ -27,16 +27,11 @@ fn visit_grads(row_at: u32, in_row: u32, live: bool, goal: Target, result: RowRe
     }
 }
 
-// Whether all eight of a word's classes are the row's.
-fn is_own(first: u32) -> bool {
-    return first < class_count() - 7u;
-}
-
 fn write_edge(row_at: u32, first: u32, goal: Target, result: RowResult, s: Slopes) {
     let word = read_logit((logits_base() + row_at + first) / 8u);
     let low = words_of_grads(tame(word.low), four_classes(first), row_at, goal, result, s);
     let high = words_of_grads(tame(word.high), four_classes(first + 4u), row_at, goal, result, s);
-    // The two of each half.
+    // The two of each quarter.
     var evens = vec4<u32>(low.xz, high.xz);
     let odds = vec4<u32>(low.yw, high.yw);
     let places = first + vec4<u32>(0u, 2u, 4u, 6u);
@@ -45,24 +40,11 @@ fn write_edge(row_at: u32, first: u32, goal: Target, result: RowResult, s: Slope
     evens = select(evens, vec4<u32>(waiting), has_odd & !has_even);
     let ends = select(vec4<u32>(0u), evens, has_even & !has_odd);
     waiting = (ends.x | ends.y) | (ends.z | ends.w);
-    put_halves((grads_base() + row_at + first) / 8u, has_odd, evens, odds);
+    put_quarters((grads_base() + row_at + first) / 8u, has_odd, evens, odds);
 }
 
-// each PAIR
-fn put_EVEN(row_at: u32, first: u32, words: vec4<u32>) {
-    first_of_two = words;
-}
-
-fn put_ODD(row_at: u32, first: u32, words: vec4<u32>) {
-    let at = block_classes(first, EVENu).x;
-    if (is_own(at)) { write_grad((grads_base() + row_at + at) / 8u, Eight(first_of_two, words)); }
-}
-
-// end
-var<private> first_of_two: vec4<u32>;
-
-// Of a word's four halves those that are said. The others may be another workgroup's at this moment.
-fn put_halves(index: u32, which: vec4<bool>, evens: vec4<u32>, odds: vec4<u32>) {
+// Those quarters of a word that are said. The others may be another invocation's at this moment.
+fn put_quarters(index: u32, which: vec4<bool>, evens: vec4<u32>, odds: vec4<u32>) {
     let word = to_stored(Eight(
         vec4<u32>(evens.x, odds.x, evens.y, odds.y),
         vec4<u32>(evens.z, odds.z, evens.w, odds.w),

@@ -5,7 +5,7 @@ fn hold(row_at: u32, first: u32) {
     let at = logits_base() + row_at;
     // each PAIR
     var words_PAIR = Eight(vec4<u32>(NEGATIVE_INFINITY_BITS), vec4<u32>(NEGATIVE_INFINITY_BITS));
-    if (is_whole(EVENu) || block_classes(first, EVENu).x < class_count()) {
+    if (reads_word(first, EVENu)) {
         words_PAIR = read_logit((at + block_classes(first, EVENu).x) / 8u);
     }
     // end

@@ -8,8 +8,8 @@ fn put_EVEN(row_at: u32, first: u32, words: vec4<u32>) {
 }
 
 fn put_ODD(row_at: u32, first: u32, words: vec4<u32>) {
-    let at = block_classes(first, EVENu).x;
-    if (is_whole(EVENu) || at < class_count()) {
+    if (writes_word(first, EVENu)) {
+        let at = block_classes(first, EVENu).x;
         write_grad((grads_base() + row_at + at) / 8u, Eight(first_of_two, words));
     }
 }
