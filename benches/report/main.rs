@@ -309,9 +309,13 @@ impl Bench {
         let mut worst = (0.0f64, String::from("no shape"));
         for (_, shape) in self.cases() {
             let blocks = shape.rows / shape.inner / 8;
-            if blocks == 0 {
-                continue;
-            }
+            // Whole words of eight logits, as in `at_most`, or the two would not be of one variant.
+            let blocks = match blocks {
+                0 => continue,
+                1..8 if shape.inner > 1 || shape.classes.is_multiple_of(8) => blocks,
+                _ if shape.inner > 1 => blocks,
+                _ => (blocks / 8 * 8).max(8),
+            };
             let few = Shape { rows: blocks * shape.inner, ..shape };
             let many = Shape { rows: 8 * blocks * shape.inner, ..shape };
             match self.growth(few, many) {
